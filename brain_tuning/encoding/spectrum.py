@@ -1,0 +1,195 @@
+"""The training part of a ridge problem, diagonalised once and then solved for any voxel and penalty.
+
+Both forms give the same predictions, ``mean + features @ (coordinates / (eigenvalues + penalty))``:
+
+- primal, for more TRs than features: ``X'X = Q diag(lam) Q'``, coordinates ``Q'X'y``;
+- kernel, for more features than TRs: ``XX' = U diag(lam) U'``, coordinates ``U'y``;
+
+with X and y centred by their means over the training rows. Decompositions are made in float64; what touches
+voxels is in the dtype of the features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+_ROWS_PER_BLOCK = 4096
+Rows = slice | torch.Tensor
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """One training part, diagonalised; k is the number of features (primal) or training rows (kernel).
+
+    Attributes:
+        train: rows trained on.
+        left_out: all other rows.
+        n_train: number of rows trained on.
+        feature_mean: training mean of the features (n_features,).
+        eigenvalues: of the centred Gram or kernel matrix, not negative (k,).
+        basis: eigenvectors, (n_features, k) or (n_train, k).
+        features: held-out rows in the basis, centred over the held-out rows (n_held_out, k).
+        offset: mean over the held-out rows that ``features`` lacks, in the basis (k,).
+    """
+
+    train: Rows
+    left_out: Rows
+    n_train: int
+    feature_mean: torch.Tensor
+    eigenvalues: torch.Tensor
+    basis: torch.Tensor
+    features: torch.Tensor
+    offset: torch.Tensor
+
+
+class Form(Protocol):
+    """A form of the ridge problem: how it is diagonalised, and how voxels enter and leave it."""
+
+    def diagonalise(self, train: npt.NDArray[np.intp], held_out: npt.NDArray[np.intp]) -> Spectrum:
+        """Diagonalise the training rows and express the held-out rows in the basis."""
+        ...
+
+    def cross(self, y: torch.Tensor) -> torch.Tensor:
+        """What all training parts share for a block of voxels (n_trs, n_voxels)."""
+        ...
+
+    def coordinates(
+        self, part: Spectrum, y: torch.Tensor, train_mean: torch.Tensor, shared: torch.Tensor
+    ) -> torch.Tensor:
+        """Coordinates (k, n_voxels) of the centred training responses."""
+        ...
+
+    def weights(self, part: Spectrum, solution: torch.Tensor) -> torch.Tensor:
+        """Weights (n_features, n_voxels) of a solution (k, n_voxels) in the basis."""
+        ...
+
+
+class PrimalForm:
+    """Ridge through the Gram matrix of the features.
+
+    A training part is what remains of the whole after subtracting the rows left out: each row is multiplied
+    twice, however many folds there are. The features must be centred over all rows, so that nothing is lost
+    in the subtraction.
+    """
+
+    def __init__(self, x: torch.Tensor) -> None:
+        self.x = x
+        self.gram = _gram(x)
+        self.sum = x.sum(0, dtype=torch.float64)
+
+    def diagonalise(self, train: npt.NDArray[np.intp], held_out: npt.NDArray[np.intp]) -> Spectrum:
+        """Diagonalise the training rows and express the held-out rows in the basis."""
+        left_out = np.setdiff1d(np.arange(self.x.shape[0]), train, assume_unique=True)
+        out = self.x[as_rows(left_out)]
+        mean = (self.sum - out.sum(0, dtype=torch.float64)) / train.size
+        gram = self.gram - _gram(out)
+        gram -= train.size * torch.outer(mean, mean)
+        eigenvalues, basis = torch.linalg.eigh(gram)
+        basis = basis.to(self.x.dtype)
+        mean = mean.to(self.x.dtype)
+        features = (self.x[as_rows(held_out)] - mean) @ basis
+        return _spectrum(train, left_out, mean, eigenvalues, basis, features)
+
+    def cross(self, y: torch.Tensor) -> torch.Tensor:
+        """``X'Y`` over all rows (n_features, n_voxels)."""
+        return self.x.T @ y
+
+    def coordinates(
+        self, part: Spectrum, y: torch.Tensor, train_mean: torch.Tensor, shared: torch.Tensor
+    ) -> torch.Tensor:
+        """``Q'X'y`` of the centred training rows (k, n_voxels)."""
+        cross = shared - self.x[part.left_out].T @ y[part.left_out]
+        cross -= part.n_train * torch.outer(part.feature_mean, train_mean)
+        return part.basis.T @ cross
+
+    def weights(self, part: Spectrum, solution: torch.Tensor) -> torch.Tensor:
+        """``Q solution``."""
+        return part.basis @ solution
+
+
+class KernelForm:
+    """Ridge through the kernel matrix of the rows."""
+
+    def __init__(self, x: torch.Tensor) -> None:
+        self.x = x
+        self.kernel = _gram(x.T)
+
+    def diagonalise(self, train: npt.NDArray[np.intp], held_out: npt.NDArray[np.intp]) -> Spectrum:
+        """Diagonalise the training rows and express the held-out rows in the basis."""
+        left_out = np.setdiff1d(np.arange(self.x.shape[0]), train, assume_unique=True)
+        rows = as_rows(train)
+        kernel = self.kernel[rows][:, rows]
+        column_mean = kernel.mean(0)
+        kernel = kernel - column_mean[:, None] - column_mean[None] + column_mean.mean()
+        eigenvalues, basis = torch.linalg.eigh(kernel)
+        seen = self.kernel[as_rows(held_out)][:, rows]
+        seen = seen - seen.mean(1, keepdim=True) - column_mean[None] + column_mean.mean()
+        mean = self.x[rows].mean(0, dtype=torch.float64).to(self.x.dtype)
+        features = (seen @ basis).to(self.x.dtype)
+        return _spectrum(train, left_out, mean, eigenvalues, basis.to(self.x.dtype), features)
+
+    def cross(self, y: torch.Tensor) -> torch.Tensor:
+        """Nothing: the kernel form takes the training rows of the responses as they are."""
+        return y
+
+    def coordinates(
+        self, part: Spectrum, y: torch.Tensor, train_mean: torch.Tensor, shared: torch.Tensor
+    ) -> torch.Tensor:
+        """``U'y`` of the centred training rows (k, n_voxels)."""
+        return part.basis.T @ (y[part.train] - train_mean)
+
+    def weights(self, part: Spectrum, solution: torch.Tensor) -> torch.Tensor:
+        """``X'U solution`` with X centred over the training rows."""
+        dual = part.basis @ solution
+        return self.x[part.train].T @ dual - torch.outer(part.feature_mean, dual.sum(0))
+
+
+def as_rows(indices: npt.NDArray[np.intp]) -> Rows:
+    """A slice, which copies nothing, for consecutive ascending rows; else an index tensor.
+
+    Args:
+        indices: ascending row indices (n,).
+
+    Returns:
+        Something that indexes the rows of a tensor.
+    """
+    if indices.size == 0:
+        return slice(0, 0)
+    if indices[-1] - indices[0] + 1 == indices.size:
+        return slice(int(indices[0]), int(indices[-1]) + 1)
+    return torch.from_numpy(np.ascontiguousarray(indices, dtype=np.int64))
+
+
+def _spectrum(
+    train: npt.NDArray[np.intp],
+    left_out: npt.NDArray[np.intp],
+    mean: torch.Tensor,
+    eigenvalues: torch.Tensor,
+    basis: torch.Tensor,
+    features: torch.Tensor,
+) -> Spectrum:
+    offset = features.mean(0)
+    return Spectrum(
+        train=as_rows(train),
+        left_out=as_rows(left_out),
+        n_train=int(train.size),
+        feature_mean=mean,
+        eigenvalues=eigenvalues.clamp_min(0.0),
+        basis=basis,
+        features=features - offset,
+        offset=offset,
+    )
+
+
+def _gram(x: torch.Tensor) -> torch.Tensor:
+    """``x'x`` summed in float64, a block of rows at a time so that no float64 copy of x is made."""
+    gram = torch.zeros((x.shape[1], x.shape[1]), dtype=torch.float64, device=x.device)
+    for begin in range(0, x.shape[0], _ROWS_PER_BLOCK):
+        block = x[begin : begin + _ROWS_PER_BLOCK].double()
+        gram.addmm_(block.T, block)
+    return gram

@@ -1,0 +1,109 @@
+"""Fetch a published repository into a folder, whole and checked, or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from pathlib import Path
+
+from huggingface_hub import HfApi, snapshot_download
+
+from brain_tuning.errors import PublishError
+from brain_tuning.hub.connection import Connection, Retry, connect
+from brain_tuning.hub.contents import is_same, list_remote, read_content
+from brain_tuning.hub.layout import HUB_FILES, check_layout, check_names, list_files
+
+
+def pull(
+    repo_id: str,
+    destination: Path | str,
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+    overwrite: bool = False,
+    endpoint: str | None = None,
+    retry: Retry | None = None,
+) -> Path:
+    """Download a published repository into a folder.
+
+    The names are checked before anything is fetched, the contents against the hashes of the commit, and the
+    whole against the published layout. Only then does the folder get its name.
+
+    Args:
+        repo_id: ``namespace/name``.
+        destination: folder to make.
+        revision: branch, tag or commit; None for main.
+        token: access token; None for that of HF_TOKEN or ``hf auth login``, if any.
+        overwrite: replace an existing destination.
+        endpoint: address of the Hub; None for that of HF_ENDPOINT.
+        retry: when to try again after a passing failure; None for 5 attempts.
+
+    Returns:
+        The destination.
+
+    Raises:
+        PublishError: the destination exists, the Hub refused, a download is not what the commit holds, or the
+            repository is not in the published layout; then nothing is left behind.
+    """
+    destination = Path(destination)
+    if destination.exists() and not overwrite:
+        raise PublishError(
+            "the destination exists", where=destination, remedy="name another folder, or pass overwrite=True"
+        )
+    connection = connect(repo_id, token, retry or Retry(), writes=False)
+    destination.absolute().parent.mkdir(parents=True, exist_ok=True)
+    partial = destination.with_name(f"{destination.name}.partial-{uuid.uuid4().hex[:12]}")
+    try:
+        _fetch(connection, partial, revision, endpoint)
+        check_layout(partial)
+        _put_in_place(partial, destination)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return destination
+
+
+def _fetch(connection: Connection, partial: Path, revision: str | None, endpoint: str | None) -> None:
+    repo_id, token = connection.repo_id, connection.token or False
+    api = HfApi(endpoint=endpoint, token=token)
+    commit = str(connection.call(lambda: api.model_info(repo_id, revision=revision)).sha)
+    remote = connection.call(lambda: list_remote(api, repo_id, commit))
+    wanted = {name: entry for name, entry in remote.items() if name not in HUB_FILES}
+    check_names(wanted)
+    connection.call(
+        lambda: snapshot_download(
+            repo_id,
+            revision=commit,
+            local_dir=partial,
+            token=token,
+            endpoint=endpoint,
+            ignore_patterns=list(HUB_FILES),
+        )
+    )
+    # what huggingface_hub notes down about the download
+    shutil.rmtree(partial / ".cache", ignore_errors=True)
+    arrived = list_files(partial)
+    for name, entry in wanted.items():
+        if name not in arrived or not is_same(read_content(arrived[name]), entry):
+            raise PublishError(
+                "the download is truncated or damaged",
+                where=f"{repo_id}: {name}",
+                expected=f"{entry.size} bytes with the hash of commit {commit}",
+                remedy="pull again",
+            )
+
+
+def _put_in_place(partial: Path, destination: Path) -> None:
+    replaced = destination.with_name(f"{destination.name}.partial-{uuid.uuid4().hex[:12]}")
+    try:
+        if destination.exists():
+            os.replace(destination, replaced)
+        os.replace(partial, destination)
+    except OSError as error:
+        if replaced.exists() and not destination.exists():
+            os.replace(replaced, destination)
+        raise PublishError(f"the folder cannot be put in place ({error})", where=destination) from error
+    if replaced.is_dir():
+        shutil.rmtree(replaced)
+    else:
+        replaced.unlink(missing_ok=True)

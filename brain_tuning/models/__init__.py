@@ -1,0 +1,6 @@
+"""Speech backbones with brain adapters: audio -> predicted voxels."""
+
+from .configuration import BrainEncodingConfig, BrainWavLMConfig
+from .modeling import BrainWavLMForFMRIEncoding, FMRIEncodingOutput
+
+__all__ = ["BrainEncodingConfig", "BrainWavLMConfig", "BrainWavLMForFMRIEncoding", "FMRIEncodingOutput"]

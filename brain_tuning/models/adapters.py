@@ -1,0 +1,144 @@
+"""LoRA on a speech backbone: attach, switch, audit, merge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import nn
+
+from brain_tuning.errors import AdapterError
+
+from .families import family_of
+
+LORA_KEYS = ("r", "lora_alpha", "lora_dropout", "target_modules")
+
+
+def lora_config(backbone: nn.Module, lora: dict, layer: int) -> LoraConfig:
+    """PEFT's config of adapters on the layers that are computed.
+
+    Args:
+        backbone: of a known family.
+        lora: r, lora_alpha, lora_dropout, target_modules.
+        layer: ``hidden_states`` index that is read: LoRA above it would never receive a gradient.
+
+    Raises:
+        AdapterError: an unknown key, or a target that LoRA cannot reach in this family.
+    """
+    unknown = sorted(set(lora) - set(LORA_KEYS))
+    if unknown:
+        raise AdapterError(f"unknown LoRA key {unknown[0]!r}", expected=f"some of {', '.join(LORA_KEYS)}")
+    allowed = family_of(backbone.config).lora_targets
+    wrong = sorted(set(lora["target_modules"]) - set(allowed))
+    if wrong:
+        raise AdapterError(
+            f"LoRA cannot go to {wrong[0]!r} of a {backbone.config.model_type} backbone",
+            expected=f"some of {', '.join(allowed)}",
+        )
+    return LoraConfig(
+        **{**lora, "target_modules": list(lora["target_modules"])},
+        layers_to_transform=list(range(layer)),
+        layers_pattern="layers",
+    )
+
+
+def attach(backbone: nn.Module, name: str, config: LoraConfig) -> None:
+    """Inject one more adapter, in place; it starts as the identity."""
+    inject_adapter_in_model(config, backbone, adapter_name=name)
+
+
+def tuner_layers(backbone: nn.Module) -> dict[str, BaseTunerLayer]:
+    """Every module that carries adapters, by its name in the backbone."""
+    return {name: module for name, module in backbone.named_modules() if isinstance(module, BaseTunerLayer)}
+
+
+def switch(backbone: nn.Module, name: str) -> None:
+    """Make one adapter the active and only trainable one."""
+    for module in tuner_layers(backbone).values():
+        module.set_adapter(name)
+
+
+def adapter_parameters(backbone: nn.Module, name: str) -> dict[str, nn.Parameter]:
+    """The LoRA tensors of one adapter, by name."""
+    return {
+        key: parameter
+        for key, parameter in backbone.named_parameters()
+        if "lora_" in key and f".{name}." in key
+    }
+
+
+def merged_state_dict(backbone: nn.Module, name: str | None, sign: float = 1.0) -> dict[str, torch.Tensor]:
+    """State dict of a plain backbone (stock names) with ``sign`` x the adapter's delta added, in float32."""
+    tuned = tuner_layers(backbone)
+    plain: dict[str, torch.Tensor] = {}
+    for key, value in backbone.state_dict().items():
+        if ".lora_" in key:
+            continue
+        owner, _, leaf = key.rpartition(".")
+        if owner.endswith(".base_layer"):
+            owner = owner.removesuffix(".base_layer")
+            value = value.detach().float().clone()
+            if leaf == "weight" and name is not None and name in tuned[owner].lora_A:  # type: ignore[operator]
+                value += sign * tuned[owner].get_delta_weight(name).detach().float()  # type: ignore[operator]
+            key = f"{owner}.{leaf}"
+        plain[key] = value.detach().clone()
+    return plain
+
+
+def audit_gradients(
+    backbone: nn.Module, name: str, output: Callable[[], torch.Tensor], *, reread: bool = True
+) -> int:
+    """Prove that every tensor of an adapter is trained and moves the output, before a long run starts.
+
+    LoRA begins with B = 0, which hides A from the gradient; so B is set to small noise for the test and
+    restored afterwards. Gradients are left as they were (None).
+
+    Args:
+        backbone: with the adapter attached and active.
+        name: of the adapter.
+        output: computes the tensor that the loss will see; called two times.
+        reread: also check that the output changes when the adapter does.
+
+    Returns:
+        Number of adapter tensors proved.
+
+    Raises:
+        AdapterError: a tensor has no gradient or a zero one, or the output does not move.
+    """
+    parameters = adapter_parameters(backbone, name)
+    if not parameters:
+        raise AdapterError("the adapter has no tensors", where=name, expected="LoRA on at least one layer")
+    generator = torch.Generator().manual_seed(0)
+    kept = {key: parameter.detach().clone() for key, parameter in parameters.items() if "lora_B" in key}
+    try:
+        with torch.no_grad():
+            before = output() if reread else None
+            for key in kept:
+                noise = torch.randn(kept[key].shape, generator=generator) * 1e-2
+                parameters[key].add_(noise.to(parameters[key].device, parameters[key].dtype))
+        after = output()
+        weights = torch.randn(after.shape, generator=generator).to(after.device)
+        grads = torch.autograd.grad(
+            (after.float() * weights).sum(), list(parameters.values()), allow_unused=True
+        )
+    finally:
+        with torch.no_grad():
+            for key, value in kept.items():
+                parameters[key].copy_(value)
+    dead = [
+        key
+        for key, grad in zip(parameters, grads, strict=True)
+        if grad is None or not bool(grad.abs().max() > 0)
+    ]
+    if dead:
+        raise AdapterError(
+            f"{len(dead)} of {len(parameters)} adapter tensors receive no gradient",
+            where=dead[0],
+            expected="a gradient for every adapter tensor",
+            remedy="the backbone bypasses its projections; use a family of brain_tuning.models.families",
+        )
+    if before is not None and torch.equal(before, after):
+        raise AdapterError("the adapter does not change the output", where=name)
+    return len(parameters)

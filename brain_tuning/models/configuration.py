@@ -1,0 +1,76 @@
+"""Configuration of brain-encoding models: a speech backbone, its adapters, and how frames become voxels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.configuration_utils import SubConfigSpec
+
+from brain_tuning.timing import FrameGrid, WindowPlan
+
+from .families import frame_grid
+
+
+class BrainEncodingConfig(PreTrainedConfig):
+    """Everything between a speech backbone and predicted voxels, for any backbone family.
+
+    Args:
+        speech_config: config of the backbone (nested).
+        base_model_name_or_path: Hub id of the backbone the adapters belong to, or a bundled backbone's name.
+        base_model_revision: commit of that repository, so that a moved branch cannot change results.
+        sampling_rate_hz: of the audio, Hz.
+        layer: index into ``hidden_states`` that is read; layers above it are not computed.
+        context_s, stride_s, read: the :class:`~brain_tuning.timing.WindowPlan`, seconds.
+        lanczos_lobes: half width of the Lanczos filter from frames to TRs, in TRs.
+        tr_s: repetition time the model was tuned at, seconds.
+        delays_trs: FIR delays, TRs.
+        bottleneck: width of the low-rank readout; 0 is a direct linear readout.
+        lora: rank, alpha, dropout and targets of the adapters; None is full fine-tuning.
+        adapters: adapter name -> {"subject", "roi", "n_voxels", ...}.
+        default_adapter: the adapter in use.
+        backbone_dropout: keep the backbone's own dropout, LayerDrop and SpecAugment while tuning.
+    """
+
+    model_type = "brain_encoding"
+    sub_configs_defaults = {  # noqa: RUF012  transformers reads this class attribute
+        "speech_config": SubConfigSpec(config_class=AutoConfig, model_type="wavlm")
+    }
+
+    speech_config: PreTrainedConfig | dict | None = None
+    base_model_name_or_path: str | None = None
+    base_model_revision: str | None = None
+    sampling_rate_hz: int = 16_000
+    layer: int = 9
+    context_s: float = 3.75
+    stride_s: float = 0.25
+    read: str = "last"
+    lanczos_lobes: int = 3
+    tr_s: float = 2.0
+    delays_trs: list[int] | tuple[int, ...] = (1, 2, 3, 4)
+    bottleneck: int = 100
+    lora: dict | None = None
+    adapters: dict | None = None
+    default_adapter: str | None = None
+    backbone_dropout: bool = False
+    initializer_range: float = 0.02
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        super().__post_init__(**kwargs)
+        self.hidden_size = self.speech_config.hidden_size  # type: ignore[union-attr]
+
+    @property
+    def window_plan(self) -> WindowPlan:
+        """How stories are cut into windows."""
+        return WindowPlan(self.context_s, self.stride_s, self.read)
+
+    @property
+    def frame_grid(self) -> FrameGrid:
+        """Where the backbone's frames lie in its input."""
+        return frame_grid(self.speech_config, self.sampling_rate_hz)  # type: ignore[arg-type]
+
+
+class BrainWavLMConfig(BrainEncodingConfig):
+    """Configuration of :class:`~brain_tuning.models.modeling.BrainWavLMForFMRIEncoding`."""
+
+    model_type = "brainwavlm"

@@ -1,0 +1,105 @@
+"""The speech-encoder families this package tunes: one table, so that nothing else asks which family it has."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import PreTrainedConfig
+
+from brain_tuning.errors import BackboneError
+from brain_tuning.timing import FrameGrid
+
+from .wavlm_attention import use_projected_attention
+
+
+@dataclass(frozen=True)
+class Family:
+    """What the package must know of one family.
+
+    Args:
+        model_type: transformers' name of it.
+        lora_targets: names of the projections LoRA may go to.
+        prepare: makes a freshly built backbone ready for LoRA, in place.
+        hidden_state: (backbone, input_values (batch, samples), layer) -> (batch, frames, width), equal to
+            transformers' ``hidden_states[layer]`` without computing the layers above.
+        layers: the backbone's list of transformer layers.
+        quiet: config values that switch off SpecAugment, LayerDrop and dropout.
+    """
+
+    model_type: str
+    lora_targets: tuple[str, ...]
+    prepare: Callable[[nn.Module], object]
+    hidden_state: Callable[[nn.Module, torch.Tensor, int], torch.Tensor]
+    layers: Callable[[nn.Module], nn.ModuleList]
+    quiet: tuple[tuple[str, object], ...]
+
+
+def _wavlm_hidden_state(backbone: nn.Module, input_values: torch.Tensor, layer: int) -> torch.Tensor:
+    features = backbone.feature_extractor(input_values).transpose(1, 2)
+    hidden, _ = backbone.feature_projection(features)
+    encoder = backbone.encoder
+    hidden = hidden + encoder.pos_conv_embed(hidden)
+    if not backbone.config.do_stable_layer_norm:
+        hidden = encoder.layer_norm(hidden)
+    hidden = encoder.dropout(hidden)
+    position_bias = None
+    for index, block in enumerate(encoder.layers[:layer]):
+        hidden, position_bias = block(hidden, position_bias=position_bias, index=index)
+    return hidden
+
+
+FAMILIES: dict[str, Family] = {
+    "wavlm": Family(
+        model_type="wavlm",
+        lora_targets=("q_proj", "k_proj", "v_proj", "out_proj"),
+        prepare=use_projected_attention,
+        hidden_state=_wavlm_hidden_state,
+        layers=lambda backbone: backbone.encoder.layers,
+        quiet=(
+            ("apply_spec_augment", False),
+            ("layerdrop", 0.0),
+            ("hidden_dropout", 0.0),
+            ("attention_dropout", 0.0),
+            ("activation_dropout", 0.0),
+            ("feat_proj_dropout", 0.0),
+        ),
+    ),
+}
+
+
+def family_of(config: PreTrainedConfig) -> Family:
+    """The family of a backbone's config.
+
+    Raises:
+        BackboneError: this package does not tune that kind of model.
+    """
+    try:
+        return FAMILIES[config.model_type]
+    except KeyError:
+        raise BackboneError(
+            f"a model of type {config.model_type!r} cannot be brain-tuned",
+            where=getattr(config, "_name_or_path", ""),
+            expected=f"one of {', '.join(FAMILIES)}",
+            remedy="choose another --backbone, e.g. microsoft/wavlm-base-plus",
+        ) from None
+
+
+def quiet_config(config: PreTrainedConfig) -> PreTrainedConfig:
+    """A copy of a backbone config with SpecAugment, LayerDrop and every dropout switched off."""
+    quiet = copy.deepcopy(config)
+    for key, value in family_of(config).quiet:
+        setattr(quiet, key, value)
+    return quiet
+
+
+def frame_grid(config: PreTrainedConfig, sampling_rate_hz: int) -> FrameGrid:
+    """Hop and receptive field of a convolutional stem, from its kernel and stride lists."""
+    hop, field = 1, 1
+    for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
+        field += (kernel - 1) * hop
+        hop *= stride
+    return FrameGrid(sampling_rate_hz, hop, field)

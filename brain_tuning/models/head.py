@@ -1,0 +1,84 @@
+"""From features at TR rate to predicted voxels: normalise over time, delay, read out at low rank."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from brain_tuning.timing import fir_delays
+
+
+class TemporalNorm(nn.Module):
+    """z-score each feature over time.
+
+    While training, mean and variance are those of the block of TRs at hand, and running estimates follow
+    them (momentum 0.1; the first block sets them); in evaluation the running estimates are used, so the
+    prediction of one TR does not depend on which others are asked for.
+
+    Source: Vattikonda et al. 2025 (instance normalisation over the training block).
+    """
+
+    def __init__(self, width: int, momentum: float = 0.1, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.momentum, self.eps = momentum, eps
+        self.register_buffer("running_mean", torch.zeros(width))
+        self.register_buffer("running_var", torch.ones(width))
+        self.register_buffer("n_blocks", torch.zeros((), dtype=torch.long))
+
+    def forward(self, features: torch.Tensor, seen: torch.Tensor | None = None) -> torch.Tensor:
+        """Normalise.
+
+        Args:
+            features: (n_trs, width).
+            seen: (n_trs,) bool, False where no audio reaches; such TRs stay zero and out of the estimates.
+        """
+        if seen is None:
+            seen = torch.ones(len(features), dtype=torch.bool, device=features.device)
+        if self.training:
+            mean = features[seen].mean(0)
+            var = features[seen].var(0, unbiased=False)
+            with torch.no_grad():
+                share = 1.0 if int(self.n_blocks) == 0 else self.momentum
+                self.running_mean.lerp_(mean.detach(), share)
+                self.running_var.lerp_(var.detach(), share)
+                self.n_blocks += 1
+        else:
+            mean, var = self.running_mean, self.running_var
+        return (features - mean) * torch.rsqrt(var + self.eps) * seen[:, None]
+
+
+class EncodingHead(nn.Module):
+    """TR-rate features -> voxels of one subject and region.
+
+    Args:
+        width: of the backbone's features.
+        n_voxels: to predict.
+        delays_trs: FIR delays in TRs.
+        bottleneck: rank of the readout, Linear(width x delays -> bottleneck -> voxels); 0 is one Linear.
+    """
+
+    def __init__(self, width: int, n_voxels: int, delays_trs: Sequence[int], bottleneck: int) -> None:
+        super().__init__()
+        self.delays_trs = list(delays_trs)
+        delayed = width * len(self.delays_trs)
+        self.norm = TemporalNorm(width)
+        self.bottleneck = nn.Linear(delayed, bottleneck) if bottleneck else nn.Identity()
+        self.readout = nn.Linear(bottleneck or delayed, n_voxels)
+
+    def forward(
+        self, features: torch.Tensor, n_lead_trs: int = 0, seen: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Predict.
+
+        Args:
+            features: (n_lead_trs + n_trs, width), TRs of one run in time order.
+            n_lead_trs: TRs at the start that only feed the delays and are not predicted.
+            seen: (n_lead_trs + n_trs,) bool, False where no audio reaches the TR.
+
+        Returns:
+            (n_trs, n_voxels).
+        """
+        delayed = fir_delays(self.norm(features, seen), self.delays_trs)
+        return self.readout(self.bottleneck(delayed[n_lead_trs:]))

@@ -1,0 +1,362 @@
+"""The repository layout that is published: merged plain encoder at the root, adapters and heads beside it.
+
+    config.json  model.safetensors        plain encoder with the default adapter merged, float32
+    preprocessor_config.json
+    encoding/config.json                  the brain-encoding config
+    adapters/<name>/adapter_config.json   PEFT, keys relative to the backbone
+    adapters/<name>/adapter_model.safetensors
+    adapters/<name>/head.safetensors
+
+``AutoModel`` without this package therefore gets the tuned encoder, never the untuned one: there is no
+``adapter_config.json`` at the root, where transformers would load the base instead.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import AutoModel, PreTrainedConfig
+
+from brain_tuning.errors import AdapterError, BackboneError
+
+from . import adapters
+from .backbones import backbone_location, empty_backbone, load_backbone
+from .families import family_of
+
+if TYPE_CHECKING:
+    from .modeling import BrainWavLMForFMRIEncoding
+
+#: keywords of from_pretrained that say where files come from
+_HUB_KEYS = ("revision", "token", "cache_dir", "local_files_only", "force_download", "subfolder")
+_PEFT_PREFIX = "base_model.model."
+
+
+@dataclass(frozen=True)
+class Source:
+    """A folder or a Hub repository that files are read from.
+
+    Args:
+        name: folder path or Hub id.
+        hub: keywords for the download.
+    """
+
+    name: str
+    hub: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, name: object, keywords: dict[str, Any]) -> Source:
+        """Raise AdapterError unless ``name`` is a folder or looks like a Hub id."""
+        return cls(str(name), {key: keywords[key] for key in _HUB_KEYS if keywords.get(key) is not None})
+
+    def file(self, path: str) -> Path | None:
+        """Local path of one file, downloaded if need be; None if the repository has no such file.
+
+        Raises:
+            AdapterError: the repository cannot be reached or does not exist.
+        """
+        folder = Path(self.name)
+        if folder.is_dir():
+            return folder / path if (folder / path).is_file() else None
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+        hub = {key: value for key, value in self.hub.items() if key != "subfolder"}
+        try:
+            return Path(hf_hub_download(self.name, path, **hub))
+        except LocalEntryNotFoundError as error:
+            raise AdapterError(
+                f"{path} is not in the local cache and the Hub cannot be reached",
+                where=self.name,
+                expected="a folder that exists, or a Hub id that can be reached",
+            ) from error
+        except EntryNotFoundError:
+            return None
+        except (HfHubHTTPError, HFValidationError, OSError) as error:
+            raise AdapterError(
+                "there is no such model",
+                where=self.name,
+                expected="a folder that exists, or the id of a Hub repository you may read",
+                remedy="check the name; for a private repository log in with `hf auth login`",
+            ) from error
+
+    def require(self, path: str) -> Path:
+        """As :meth:`file`, but a missing file is an error."""
+        found = self.file(path)
+        if found is None:
+            raise AdapterError(
+                f"{path} is missing",
+                where=self.name,
+                expected="a complete published repository",
+                remedy="publish or download it again",
+            )
+        return found
+
+    def json(self, path: str) -> dict:
+        """A JSON file of the repository."""
+        try:
+            return json.loads(self.require(path).read_text())
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise AdapterError(
+                f"{path} is not JSON ({error})", where=self.name, remedy="download it again"
+            ) from error
+
+    def tensors(self, path: str) -> dict[str, torch.Tensor]:
+        """A safetensors file of the repository; every tensor must be finite."""
+        with self.damage_is_an_error(path):
+            loaded = load_file(self.require(path))
+        wrong = [key for key, value in loaded.items() if value.is_floating_point() and not value.isfinite().all()]
+        if wrong:
+            raise AdapterError(f"tensor {wrong[0]} of {path} holds NaN or infinity", where=self.name)
+        return loaded
+
+    @contextmanager
+    def damage_is_an_error(self, path: str = "model.safetensors") -> Iterator[None]:
+        """Turn safetensors' complaint about a damaged file into an AdapterError that names it."""
+        try:
+            yield
+        except SafetensorError as error:
+            raise AdapterError(
+                f"{path} is damaged ({error})",
+                where=self.name,
+                expected="an intact safetensors file",
+                remedy="download or save it again",
+            ) from error
+
+    @property
+    def is_published(self) -> bool:
+        """Whether the repository has the published layout."""
+        return self.file("encoding/config.json") is not None
+
+    def root_model_type(self) -> str:
+        """``model_type`` of the root's config.json."""
+        return str(self.json("config.json").get("model_type"))
+
+
+def write(
+    model: BrainWavLMForFMRIEncoding,
+    folder: str | Path,
+    *,
+    merged_root: bool = True,
+    head_dtype: torch.dtype = torch.float32,
+) -> Path:
+    """Write the published layout of every adapter of ``model``; the active one is merged at the root.
+
+    Args:
+        model: with at least one adapter.
+        folder: created if need be; files of the layout in it are replaced.
+        merged_root: False leaves the root out: a repository of a few MB that plain AutoModel refuses.
+        head_dtype: float16 halves the head's size at a stated loss of precision.
+
+    Returns:
+        The folder.
+
+    Raises:
+        AdapterError: the model has no adapter, or was tuned in full and the root is to be left out.
+    """
+    config, folder = model.config, Path(folder)
+    name = config.default_adapter
+    if name is None:
+        raise AdapterError("the model has no adapter to publish", where=folder)
+    if not config.lora and not merged_root:
+        raise AdapterError("a fully fine-tuned model has no adapters without its root", where=folder)
+    if not config.lora and len(model.heads) > 1:
+        raise AdapterError("a fully fine-tuned backbone can be published with one head only", where=folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for key, head in model.heads.items():
+        place = folder / "adapters" / key
+        place.mkdir(parents=True, exist_ok=True)
+        if config.lora:
+            _write_lora(model, key, place)
+        state = {n: v.contiguous() for n, v in head.state_dict().items()}
+        half = {n: v.to(head_dtype) if v.ndim == 2 else v for n, v in state.items()}
+        save_file(half, place / "head.safetensors", metadata={"format": "pt"})
+    config.architectures = [type(model).__name__]
+    config.save_pretrained(folder / "encoding")
+    if merged_root:
+        plain_encoder(model).save_pretrained(folder)
+    _copy_preprocessor(model, folder)
+    return folder
+
+
+def _write_lora(model: BrainWavLMForFMRIEncoding, name: str, place: Path) -> None:
+    lora: LoraConfig = model.backbone.peft_config[name]  # type: ignore[assignment,index]
+    lora.base_model_name_or_path = model.config.base_model_name_or_path
+    lora.revision = model.config.base_model_revision
+    state = get_peft_model_state_dict(model.backbone, adapter_name=name)
+    renamed = {_PEFT_PREFIX + key: value.contiguous() for key, value in state.items()}
+    save_file(renamed, place / "adapter_model.safetensors", metadata={"format": "pt"})
+    was, lora.inference_mode = lora.inference_mode, True
+    lora.save_pretrained(str(place))
+    lora.inference_mode = was
+
+
+def _copy_preprocessor(model: BrainWavLMForFMRIEncoding, folder: Path) -> None:
+    from transformers import AutoFeatureExtractor
+
+    name = model.config.base_model_name_or_path
+    if name is None:
+        return
+    AutoFeatureExtractor.from_pretrained(
+        backbone_location(name),
+        revision="main" if Path(backbone_location(name)).is_dir() else model.config.base_model_revision or "main",
+    ).save_pretrained(folder)
+
+
+def plain_encoder(model: BrainWavLMForFMRIEncoding) -> nn.Module:
+    """A stock encoder of the backbone's own config with the active adapter merged, float32, in evaluation mode."""
+    encoder = AutoModel.from_config(model.config.speech_config, dtype=torch.float32)
+    encoder.load_state_dict(adapters.merged_state_dict(model.backbone, model.config.default_adapter), strict=True)
+    return encoder.eval()
+
+
+def load(
+    cls: type[BrainWavLMForFMRIEncoding], source: Source, *, adapter: str | None, dtype: torch.dtype
+) -> BrainWavLMForFMRIEncoding:
+    """Rebuild a model from the published layout: base at its pinned revision, LoRA and head on top.
+
+    Args:
+        cls: model class.
+        source: repository.
+        adapter: one name, ``"all"``, or None for the default.
+        dtype: of the loaded model.
+
+    Raises:
+        AdapterError: a file or tensor is missing, damaged or of another shape, or the adapter does not exist.
+    """
+    config = cls.config_class.from_dict(source.json("encoding/config.json"))
+    if config.model_type != cls.config_class.model_type or not config.adapters:
+        raise AdapterError(
+            "encoding/config.json does not describe a brain-tuned model",
+            where=source.name,
+            expected=f"model_type {cls.config_class.model_type!r} with adapters",
+        )
+    described: dict[str, dict] = config.adapters
+    names = list(described) if adapter == "all" else [adapter or str(config.default_adapter)]
+    missing = [name for name in names if name not in described]
+    if missing:
+        raise AdapterError(
+            f"there is no adapter {missing[0]!r}", where=source.name, expected=f"one of {', '.join(described)}"
+        )
+    merged_into_root = config.default_adapter
+    config.adapters, config.default_adapter = {}, None
+    model = cls(config)
+    loras = {name: source.tensors(f"adapters/{name}/adapter_model.safetensors") for name in names} if config.lora else {}
+    model.backbone.load_state_dict(_base_state(model, source, config, str(merged_into_root)), strict=True)
+    lora = config.lora
+    for name in names:
+        extra = {key: value for key, value in described[name].items() if key != "n_voxels"}
+        model.add_adapter(name, described[name]["n_voxels"], lora=lora, **extra)
+        if lora:
+            _load_lora(model, name, loras[name], source)
+        _load_head(model, name, source)
+    model.set_adapter(str(merged_into_root) if merged_into_root in names else names[0])
+    return model.to(dtype).eval()
+
+
+def _base_state(
+    model: BrainWavLMForFMRIEncoding, source: Source, config: Any, merged_into_root: str
+) -> dict[str, torch.Tensor]:
+    """Weights of the untuned base; if it is out of reach, the merged root minus its adapter's delta."""
+    if not config.lora:
+        return _root_state(source, config.speech_config)
+    try:
+        return load_backbone(config.base_model_name_or_path, config.base_model_revision).state_dict()
+    except BackboneError as unreachable:
+        if source.file("model.safetensors") is None:
+            raise AdapterError(
+                f"the base model {config.base_model_name_or_path} cannot be loaded, and there is no merged root",
+                where=source.name,
+                remedy="connect to the Hub once, or use a repository with a merged root",
+            ) from unreachable
+    stand_in = empty_backbone(config.speech_config)
+    described = lora_described(config)
+    adapters.attach(stand_in, merged_into_root, adapters.lora_config(stand_in, described, config.layer))
+    tensors = source.tensors(f"adapters/{merged_into_root}/adapter_model.safetensors")
+    _set_lora(stand_in, merged_into_root, tensors, source)
+    merged = _root_state(source, config.speech_config)
+    deltas = adapters.merged_state_dict(_zeroed(stand_in), merged_into_root, sign=-1.0)
+    return {key: value + deltas[key] if _is_target(key, described) else value for key, value in merged.items()}
+
+
+def lora_described(config: Any) -> dict:
+    """LoRA settings of a config as plain values."""
+    return {**config.lora, "target_modules": list(config.lora["target_modules"])}
+
+
+def _zeroed(backbone: nn.Module) -> nn.Module:
+    """The backbone with every weight but LoRA's set to zero, so that its merged state dict is the delta."""
+    with torch.no_grad():
+        for key, parameter in backbone.named_parameters():
+            if "lora_" not in key:
+                parameter.zero_()
+    return backbone
+
+
+def _is_target(key: str, lora: dict) -> bool:
+    owner, _, leaf = key.rpartition(".")
+    return leaf == "weight" and owner.rpartition(".")[2] in lora["target_modules"]
+
+
+def _root_state(source: Source, speech_config: PreTrainedConfig) -> dict[str, torch.Tensor]:
+    """The merged encoder of the root, checked tensor by tensor."""
+    family_of(speech_config)
+    loaded = source.tensors("model.safetensors")
+    expected = empty_backbone(speech_config).state_dict()
+    _check_shapes(loaded, expected, "model.safetensors", source)
+    return loaded
+
+
+def _load_lora(
+    model: BrainWavLMForFMRIEncoding, name: str, tensors: dict[str, torch.Tensor], source: Source
+) -> None:
+    said = source.json(f"adapters/{name}/adapter_config.json")
+    if said.get("base_model_name_or_path") != model.config.base_model_name_or_path:
+        raise AdapterError(
+            f"adapter {name} was tuned on {said.get('base_model_name_or_path')}",
+            where=source.name,
+            expected=f"{model.config.base_model_name_or_path}, as encoding/config.json says",
+        )
+    _set_lora(model.backbone, name, tensors, source)
+
+
+def _set_lora(backbone: nn.Module, name: str, tensors: dict[str, torch.Tensor], source: Source) -> None:
+    plain = {key.removeprefix(_PEFT_PREFIX): value for key, value in tensors.items()}
+    expected = get_peft_model_state_dict(backbone, adapter_name=name)
+    _check_shapes(plain, expected, f"adapters/{name}/adapter_model.safetensors", source)
+    set_peft_model_state_dict(backbone, plain, adapter_name=name)
+
+
+def _load_head(model: BrainWavLMForFMRIEncoding, name: str, source: Source) -> None:
+    path = f"adapters/{name}/head.safetensors"
+    tensors = source.tensors(path)
+    head = model.heads[name]
+    _check_shapes(tensors, head.state_dict(), path, source)
+    head.load_state_dict(tensors, strict=True)
+
+
+def _check_shapes(
+    found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], path: str, source: Source
+) -> None:
+    """Every expected tensor is there with its shape, and nothing else is."""
+    odd = sorted(set(found) ^ set(expected))
+    if odd:
+        state = "missing from" if odd[0] in expected else "unknown in"
+        raise AdapterError(f"tensor {odd[0]} is {state} {path}", where=source.name, expected=f"{len(expected)} tensors")
+    for key, value in expected.items():
+        if found[key].shape != value.shape:
+            raise AdapterError(
+                f"tensor {key} of {path} has shape {tuple(found[key].shape)}",
+                where=source.name,
+                expected=str(tuple(value.shape)),
+            )

@@ -1,0 +1,152 @@
+"""Cutting a story into windows, and knowing when each of their frames happened.
+
+A :class:`WindowPlan` slides a window of ``context_s + stride_s`` seconds over a story in steps of
+``stride_s`` and keeps the frames of the last ``stride_s`` seconds only, so every kept frame has heard
+at least ``context_s`` of the past and at most ``stride_s`` of the future. At the story's start, where
+that much past does not exist, windows are shorter rather than padded: backbones whose normalisation
+spans time give other features when silence is appended.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from brain_tuning.errors import TimingError
+
+READS = ("all", "last", "first", "mean")
+
+
+@dataclass(frozen=True)
+class FrameGrid:
+    """Where a speech encoder's frames lie in its input.
+
+    Args:
+        sampling_rate_hz: of the input.
+        hop_samples: distance of successive frames.
+        field_samples: receptive field of one frame, in samples.
+    """
+
+    sampling_rate_hz: int
+    hop_samples: int
+    field_samples: int
+
+    def n_frames(self, n_samples: int) -> int:
+        """Number of frames that ``n_samples`` of input give."""
+        return max(0, (n_samples - self.field_samples) // self.hop_samples + 1)
+
+    def centres_s(self, n_frames: int) -> np.ndarray:
+        """Centre of each frame, seconds from the window's start, shape (n_frames,)."""
+        return (np.arange(n_frames) * self.hop_samples + self.field_samples / 2) / self.sampling_rate_hz
+
+
+@dataclass(frozen=True)
+class WindowGroup:
+    """Windows of one length, in time order.
+
+    Args:
+        starts: first sample of each window in the story, shape (n_windows,).
+        n_samples: length of every window, in samples.
+        first_frame: first kept frame of every window; all later ones are kept.
+        times_s: time stamps of what is read, seconds from the story's start,
+            shape (n_windows, n_read): each kept frame's centre when all are read, else the window's end.
+    """
+
+    starts: np.ndarray
+    n_samples: int
+    first_frame: int
+    times_s: np.ndarray
+
+    def cut(self, audio: np.ndarray) -> np.ndarray:
+        """The windows themselves, shape (n_windows, n_samples), copied out of ``audio`` (n_story_samples,)."""
+        return np.stack([audio[start : start + self.n_samples] for start in self.starts])
+
+
+@dataclass(frozen=True)
+class WindowPlan:
+    """How a story is cut into windows, and which frames of each are read.
+
+    Args:
+        context_s: seconds of past that every kept frame has heard at least.
+        stride_s: seconds from one window to the next; only frames of the last ``stride_s`` are kept.
+        read: ``"all"`` kept frames, the ``"first"`` or ``"last"`` of them, or their ``"mean"``.
+
+    Raises:
+        TimingError: a length is negative or zero, or ``read`` is none of these.
+    """
+
+    context_s: float
+    stride_s: float
+    read: str = "all"
+
+    def __post_init__(self) -> None:
+        if not (self.context_s >= 0 and self.stride_s > 0):
+            raise TimingError(
+                f"a window plan of context_s={self.context_s} and stride_s={self.stride_s} has no frames",
+                expected="context_s >= 0 and stride_s > 0 (seconds)",
+            )
+        if self.read not in READS:
+            raise TimingError(f"unknown read {self.read!r}", where="window plan", expected=f"one of {READS}")
+
+    @property
+    def redundancy(self) -> float:
+        """How many times each second of audio is computed: (context + stride) / stride."""
+        return (self.context_s + self.stride_s) / self.stride_s
+
+    @property
+    def future_s(self) -> float:
+        """The most future audio, in seconds, that a read value can have heard beyond its time stamp."""
+        return self.stride_s if self.read == "all" else 0.0
+
+    def groups(
+        self, n_story_samples: int, grid: FrameGrid, *, start_s: float = 0.0, stop_s: float | None = None
+    ) -> list[WindowGroup]:
+        """Windows whose kept span meets [start_s, stop_s), grouped by length, in time order.
+
+        Args:
+            n_story_samples: length of the story.
+            grid: frames of the encoder.
+            start_s: seconds from the story's start.
+            stop_s: seconds from the story's start; None is the story's end.
+
+        Raises:
+            TimingError: the stride is shorter than one frame's receptive field, or the story than one frame.
+        """
+        rate = grid.sampling_rate_hz
+        stride, context = round(self.stride_s * rate), round(self.context_s * rate)
+        if stride < grid.field_samples and context == 0:
+            raise TimingError(
+                f"stride_s={self.stride_s} without context is shorter than one frame",
+                expected=f"at least {grid.field_samples / rate} s",
+            )
+        if n_story_samples < grid.field_samples:
+            raise TimingError(
+                f"the audio has {n_story_samples} samples", expected=f"at least {grid.field_samples}, one frame"
+            )
+        n_strides = -(-n_story_samples // stride)
+        first = max(0, int(np.floor(start_s * rate / stride)))
+        last = n_strides if stop_s is None else min(n_strides, int(np.ceil(stop_s * rate / stride)))
+        groups: dict[tuple[int, int], list[int]] = {}
+        for index in range(first, last):
+            kept, end = index * stride, min((index + 1) * stride, n_story_samples)
+            start = max(0, kept - context)
+            if grid.n_frames(end - start) > _first_kept(kept - start, grid):
+                groups.setdefault((end - start, kept - start), []).append(start)
+        return [
+            self._group(np.array(starts), n_samples, _first_kept(skip, grid), grid)
+            for (n_samples, skip), starts in groups.items()
+        ]
+
+    def _group(self, starts: np.ndarray, n_samples: int, first_frame: int, grid: FrameGrid) -> WindowGroup:
+        begin_s = starts[:, None] / grid.sampling_rate_hz
+        if self.read == "all":
+            times_s = begin_s + grid.centres_s(grid.n_frames(n_samples))[None, first_frame:]
+        else:
+            times_s = begin_s + n_samples / grid.sampling_rate_hz
+        return WindowGroup(starts, n_samples, first_frame, times_s)
+
+
+def _first_kept(skip_samples: int, grid: FrameGrid) -> int:
+    """First frame whose centre lies at or after ``skip_samples``."""
+    return max(0, int(np.ceil((skip_samples - grid.field_samples / 2) / grid.hop_samples)))

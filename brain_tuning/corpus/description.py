@@ -1,25 +1,10 @@
-"""A corpus in words: its data set card and the versions that wrote it."""
+"""The data set card that goes with a corpus."""
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 
 _HUB_LICENCES = ("cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "mit", "apache-2.0", "pddl", "odbl")
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that shape a corpus's files."""
-    names = ("brain-tuning", "datasets", "pyarrow", "numpy", "soundfile")
-    return {"python": platform.python_version(), **{name: _version(name) for name in names}}
-
-
-def _version(distribution: str) -> str:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return "not installed as a package"
 
 
 def readme(description: Mapping[str, object]) -> str:

@@ -82,9 +82,13 @@ def read_textgrid(path: str | Path) -> dict[str, tuple[Interval, ...]]:
     if not path.is_file():
         raise CorpusError("no such TextGrid", where=path)
     content = _decoded(path.read_bytes())
-    with suppress(CorpusError):
-        return _tiers(_Reader(path, content, _TOKEN))
-    return _tiers(_Reader(path, content, _TOKEN_BY_LINE))
+    try:
+        return _tiers(_Reader(path, content, _TOKEN_BY_LINE))
+    except CorpusError:
+        # Several texts on one line, which Praat reads too, are not told apart by line.
+        with suppress(CorpusError):
+            return _tiers(_Reader(path, content, _TOKEN))
+        raise
 
 
 def _tiers(reader: _Reader) -> dict[str, tuple[Interval, ...]]:
@@ -106,6 +110,7 @@ def _tiers(reader: _Reader) -> dict[str, tuple[Interval, ...]]:
         reader.number("the tier's xmin")
         reader.number("the tier's xmax")
         tiers[name] = tuple(_intervals(reader, kind, reader.count("the number of intervals")))
+    reader.end()
     return tiers
 
 
@@ -142,6 +147,12 @@ class _Reader:
 
     def flag(self) -> str:
         return self._next("flag", "the flag <exists>")
+
+    def end(self) -> None:
+        for match in self._tokens:
+            if match.lastgroup != "comment":
+                self._position = match.start()
+                raise self.error(f"{match.group()[:40]!r} stands after the last tier")
 
     def error(self, what: str) -> CorpusError:
         line = self._content.count("\n", 0, self._position) + 1

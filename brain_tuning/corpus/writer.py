@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from brain_tuning.atomic import whole_folder
 from brain_tuning.corpus import checks, tables
-from brain_tuning.corpus.atomic import whole_folder
 from brain_tuning.corpus.audio import encode_flac
 from brain_tuning.corpus.ceiling import schoppe_ceiling
-from brain_tuning.corpus.description import readme, versions
+from brain_tuning.corpus.description import readme
 from brain_tuning.corpus.ledger import VoxelLedger, examine
 from brain_tuning.corpus.schema import (
     FORMAT,
@@ -25,6 +25,7 @@ from brain_tuning.corpus.schema import (
 )
 from brain_tuning.corpus.splits import check_leaks, stories_by_split
 from brain_tuning.errors import CorpusError, RegionError
+from brain_tuning.versions import versions
 
 BOLD_DTYPES = ("float32", "float16")
 

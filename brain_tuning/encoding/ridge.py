@@ -143,7 +143,7 @@ def ridge_cv(
     criterion: Criterion = "pearson",
     form: FormName = "auto",
     dtype: npt.DTypeLike | None = None,
-    voxels_per_block: int = 2048,
+    voxels_per_block: int = 1024,
     device: str | torch.device = "cpu",
 ) -> RidgeFit:
     """Choose the penalty of each voxel by cross-validation, then fit all rows with it.
@@ -187,7 +187,7 @@ def ridge_cv(
     wide = x.shape[0] < x.shape[1] if form == "auto" else form == "kernel"
     problem: Form = KernelForm(x) if wide else PrimalForm(x)
     rows = np.arange(x.shape[0])
-    whole = problem.diagonalise(rows, rows[:0])
+    whole = problem.diagonalise(rows, rows[:1])  # nothing is held out; the one row is not looked at
     parts = [problem.diagonalise(fold.train, fold.held_out) for fold in folds]
     held_out = [as_rows(fold.held_out) for fold in folds]
     n_voxels = bold.shape[1]
@@ -282,15 +282,16 @@ def _score(
     score = torch.empty((penalties.numel(), power.numel()), dtype=torch.float64, device=power.device)
     solution, product = torch.empty_like(coordinates), torch.empty_like(centred)
     predicted = torch.empty_like(centred)
-    largest = part.eigenvalues.max()
+    largest = part.eigenvalues[-1] if part.eigenvalues.numel() else torch.zeros_like(penalties[0])
     for i, penalty in enumerate(penalties):
         # The prediction is carried times (largest + penalty): strong penalties would shrink it to nothing.
         scale = largest + penalty
         shrinkage = (scale / (part.eigenvalues + penalty)).to(coordinates.dtype)
         torch.mul(coordinates, shrinkage[:, None], out=solution)
         torch.mm(part.features, solution, out=predicted)
-        cross = _column_sums(torch.mul(predicted, centred, out=product))
-        own = _column_sums(torch.mul(predicted, predicted, out=product))
+        # Held-out rows are few thousand: these two sums keep their precision in the dtype of the products.
+        cross = torch.mul(predicted, centred, out=product).sum(0).double()
+        own = torch.linalg.vector_norm(predicted, dim=0).double().square()
         if criterion == "pearson":
             score[i] = cross / (own * power).sqrt()
         else:

@@ -24,17 +24,17 @@ Rows = slice | torch.Tensor
 
 @dataclass(frozen=True)
 class Spectrum:
-    """One training part, diagonalised; k is the number of features (primal) or training rows (kernel).
+    """One training part, diagonalised; k is its rank.
 
     Attributes:
         train: rows trained on.
         left_out: all other rows.
         n_train: number of rows trained on.
         feature_mean: training mean of the features (n_features,).
-        eigenvalues: of the centred Gram or kernel matrix, not negative (k,).
-        basis: eigenvectors, (n_features, k) or (n_train, k).
+        eigenvalues: of the centred Gram or kernel matrix, ascending, above 0 (k,).
+        basis: their eigenvectors, (n_features, k) or (n_train, k).
         features: held-out rows in the basis, centred over the held-out rows (n_held_out, k).
-        offset: mean over the held-out rows that ``features`` lacks, in the basis (k,).
+        offset: mean of the held-out rows relative to the training mean, in the basis (k,).
     """
 
     train: Rows
@@ -89,11 +89,19 @@ class PrimalForm:
         mean = (self.sum - out.sum(0, dtype=torch.float64)) / train.size
         gram = self.gram - _gram(out)
         gram -= train.size * torch.outer(mean, mean)
-        eigenvalues, basis = torch.linalg.eigh(gram)
+        eigenvalues, basis = _positive_part(gram)
         basis = basis.to(self.x.dtype)
-        mean = mean.to(self.x.dtype)
-        features = (self.x[as_rows(held_out)] - mean) @ basis
-        return _spectrum(train, left_out, mean, eigenvalues, basis, features)
+        centred, shift = _held_out(self.x, held_out, mean)
+        return Spectrum(
+            train=as_rows(train),
+            left_out=as_rows(left_out),
+            n_train=int(train.size),
+            feature_mean=mean.to(self.x.dtype),
+            eigenvalues=eigenvalues,
+            basis=basis,
+            features=centred @ basis,
+            offset=shift @ basis,
+        )
 
     def cross(self, y: torch.Tensor) -> torch.Tensor:
         """``X'Y`` over all rows (n_features, n_voxels)."""
@@ -126,12 +134,20 @@ class KernelForm:
         kernel = self.kernel[rows][:, rows]
         column_mean = kernel.mean(0)
         kernel = kernel - column_mean[:, None] - column_mean[None] + column_mean.mean()
-        eigenvalues, basis = torch.linalg.eigh(kernel)
-        seen = self.kernel[as_rows(held_out)][:, rows]
-        seen = seen - seen.mean(1, keepdim=True) - column_mean[None] + column_mean.mean()
-        mean = self.x[rows].mean(0, dtype=torch.float64).to(self.x.dtype)
-        features = (seen @ basis).to(self.x.dtype)
-        return _spectrum(train, left_out, mean, eigenvalues, basis.to(self.x.dtype), features)
+        eigenvalues, basis = _positive_part(kernel)
+        mean = self.x[rows].mean(0, dtype=torch.float64)
+        to_basis = (self.x[rows].double() - mean).T @ basis
+        centred, shift = _held_out(self.x, held_out, mean)
+        return Spectrum(
+            train=as_rows(train),
+            left_out=as_rows(left_out),
+            n_train=int(train.size),
+            feature_mean=mean.to(self.x.dtype),
+            eigenvalues=eigenvalues,
+            basis=basis.to(self.x.dtype),
+            features=(centred.double() @ to_basis).to(self.x.dtype),
+            offset=(shift.double() @ to_basis).to(self.x.dtype),
+        )
 
     def cross(self, y: torch.Tensor) -> torch.Tensor:
         """Nothing: the kernel form takes the training rows of the responses as they are."""
@@ -165,25 +181,29 @@ def as_rows(indices: npt.NDArray[np.intp]) -> Rows:
     return torch.from_numpy(np.ascontiguousarray(indices, dtype=np.int64))
 
 
-def _spectrum(
-    train: npt.NDArray[np.intp],
-    left_out: npt.NDArray[np.intp],
-    mean: torch.Tensor,
-    eigenvalues: torch.Tensor,
-    basis: torch.Tensor,
-    features: torch.Tensor,
-) -> Spectrum:
-    offset = features.mean(0)
-    return Spectrum(
-        train=as_rows(train),
-        left_out=as_rows(left_out),
-        n_train=int(train.size),
-        feature_mean=mean,
-        eigenvalues=eigenvalues.clamp_min(0.0),
-        basis=basis,
-        features=features - offset,
-        offset=offset,
-    )
+def _positive_part(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Eigenvalues above rounding, ascending, with their eigenvectors.
+
+    Directions in which the training rows do not vary carry no response, only rounding, which a weak penalty
+    would blow up.
+    """
+    eigenvalues, basis = torch.linalg.eigh(matrix)
+    rounding = matrix.shape[0] * torch.finfo(torch.float64).eps * eigenvalues[-1]
+    kept = eigenvalues > rounding.clamp_min(0.0)
+    return eigenvalues[kept], basis[:, kept]
+
+
+def _held_out(
+    x: torch.Tensor, held_out: npt.NDArray[np.intp], train_mean: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Held-out rows centred by their own mean, and that mean relative to the training mean.
+
+    Centring comes first: features that are constant over the held-out rows, such as a code of the story, then
+    give exact zeros, not rounding that correlates with something.
+    """
+    rows = x[as_rows(held_out)]
+    mean = rows.mean(0, dtype=torch.float64)
+    return rows - mean.to(x.dtype), (mean - train_mean).to(x.dtype)
 
 
 def _gram(x: torch.Tensor) -> torch.Tensor:

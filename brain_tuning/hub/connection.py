@@ -85,9 +85,7 @@ class Connection:
         for n_failed in range(1, self.retry.n_attempts + 1):
             try:
                 return action()
-            except BrainTuningError:
-                raise
-            except (HTTPError, OSError, ValueError, RuntimeError) as raised:
+            except (HTTPError, OSError, ValueError, RuntimeError) as raised:  # noqa: PERF203  requests take longer
                 error = _cause(raised)
                 asked_s = _asked_wait_s(error)
                 again = _is_transient(error) and asked_s <= self.retry.longest_asked_s
@@ -222,6 +220,8 @@ def _explain(error: BaseException) -> tuple[str, str]:
         return f"the Hub is not well (status {status})", "try again later: nothing half-written was left"
     if status:
         return f"the Hub refused the request (status {status})", "see what it says"
+    if "Consistency check failed" in str(error):
+        return "the download is truncated", "pull again"
     if _is_transient(error):
         return "the connection to the Hub failed", "check the network, then try again: it resumes"
     return f"the request failed ({type(error).__name__})", "see what it says"

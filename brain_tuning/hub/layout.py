@@ -4,6 +4,7 @@
     preprocessor_config.json          of the backbone
     encoding/config.json              backbone's id and revision, LoRA, adapters, default adapter
     adapters/<subject>-<roi>/         adapter_config.json, adapter_model.safetensors, head.safetensors
+                                      (the head alone where the whole backbone was tuned, without LoRA)
     README.md  metrics.json  .eval_results/*.yaml  figures/*.png
 
 There is never an ``adapter_config.json`` at the root: ``AutoModel`` would load the backbone's original
@@ -28,7 +29,8 @@ from brain_tuning.hub.tensor_files import check_tensor_file
 SUFFIXES = (".json", ".safetensors", ".yaml", ".md", ".png", ".html")
 BACKBONE_FILES = ("config.json", "model.safetensors", "preprocessor_config.json")
 ENCODING_CONFIG = "encoding/config.json"
-ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "head.safetensors")
+HEAD_FILE = "head.safetensors"
+LORA_FILES = ("adapter_config.json", "adapter_model.safetensors")
 #: what the Hub itself keeps in a repository: neither pushed nor pulled
 HUB_FILES = (".gitattributes", ".gitignore")
 
@@ -51,7 +53,7 @@ class LayoutReport:
         files: paths of all files relative to the folder, sorted, with forward slashes.
         n_bytes: their size together.
         base_model: Hub id (or bundled name) of the backbone.
-        base_revision: commit of the backbone; None for a bundled one.
+        base_revision: commit of the backbone.
         adapters: names of the adapters, sorted.
         default_adapter: the adapter that is merged into the root's weights.
         has_backbone: whether the root holds the merged backbone (False: adapters only).
@@ -61,7 +63,7 @@ class LayoutReport:
     files: tuple[str, ...]
     n_bytes: int
     base_model: str
-    base_revision: str | None
+    base_revision: str
     adapters: tuple[str, ...]
     default_adapter: str
     has_backbone: bool
@@ -155,17 +157,17 @@ def check_layout(folder: Path | str) -> LayoutReport:
     check_names(files)
     _require(files, ("README.md", ENCODING_CONFIG), "every published repository has it")
     documents = {name: _read_json(path, name) for name, path in files.items() if name.endswith(".json")}
-    has_backbone = bool({"config.json", "model.safetensors"} & set(files))
-    if has_backbone:
-        _require(files, BACKBONE_FILES, "the merged backbone at the root is complete or absent")
     encoding = documents[ENCODING_CONFIG]
     adapters, default_adapter = _check_adapters(encoding, files)
+    has_backbone = bool({"config.json", "model.safetensors"} & set(files))
+    if has_backbone or not encoding.get("lora"):
+        _require(files, BACKBONE_FILES, "the tuned backbone at the root is complete, or absent beside LoRA")
     base_model, base_revision = _check_base(encoding)
     if has_backbone:
         _check_backbone_config(documents["config.json"], encoding)
-    for name in adapters:
-        where = f"adapters/{name}/adapter_config.json"
-        _check_adapter_config(documents[where], where, base_model, base_revision)
+    for name in documents:
+        if name.endswith("/adapter_config.json"):
+            _check_adapter_config(documents[name], name, base_model, base_revision)
     for name, path in files.items():
         if not name.endswith((".safetensors", ".png")):
             check_private_text(_read_text(path, name), name, looks_like_path=not name.endswith(".html"))
@@ -178,7 +180,7 @@ def check_layout(folder: Path | str) -> LayoutReport:
         if name.endswith(".safetensors")
     }
     for name in adapters:
-        _check_head(encoding["adapters"][name], shapes[f"adapters/{name}/head.safetensors"], name)
+        _check_head(encoding["adapters"][name], shapes[f"adapters/{name}/{HEAD_FILE}"], name)
     n_bytes = sum(path.stat().st_size for path in files.values())
     return LayoutReport(
         folder, tuple(files), n_bytes, base_model, base_revision, adapters, default_adapter, has_backbone
@@ -225,8 +227,9 @@ def _check_adapters(encoding: dict[str, Any], files: dict[str, Path]) -> tuple[t
                 where=ENCODING_CONFIG,
                 expected="<subject>-<roi> of letters, digits, dots, hyphens and underscores: {...}",
             )
+        own_files = (HEAD_FILE, *LORA_FILES) if encoding.get("lora") else (HEAD_FILE,)
         _require(
-            files, [f"adapters/{name}/{file}" for file in ADAPTER_FILES], f"{ENCODING_CONFIG} names {name!r}"
+            files, [f"adapters/{name}/{file}" for file in own_files], f"{ENCODING_CONFIG} names {name!r}"
         )
     for name in files:
         if name.startswith("adapters/") and name.split("/")[1] not in named:
@@ -246,7 +249,7 @@ def _check_adapters(encoding: dict[str, Any], files: dict[str, Path]) -> tuple[t
     return tuple(sorted(named)), default
 
 
-def _check_base(encoding: dict[str, Any]) -> tuple[str, str | None]:
+def _check_base(encoding: dict[str, Any]) -> tuple[str, str]:
     base, revision = encoding.get("base_model_name_or_path"), encoding.get("base_model_revision")
     if not isinstance(base, str) or _REPO_ID.fullmatch(base) is None:
         raise PublishError(
@@ -255,14 +258,14 @@ def _check_base(encoding: dict[str, Any]) -> tuple[str, str | None]:
             expected="a repository id of the Hub, or the name of a bundled backbone, not a path",
             remedy="tune from the Hub id, or set it to the id of the same weights",
         )
-    if "/" in base and _COMMIT.fullmatch(str(revision)) is None:
+    if _COMMIT.fullmatch(str(revision)) is None:
         raise PublishError(
             f"base_model_revision is {revision!r}",
             where=ENCODING_CONFIG,
             expected="the 40 hexadecimal digits of a commit",
             remedy=f"pin the commit of {base} that was tuned: a branch may move",
         )
-    return base, revision
+    return base, str(revision)
 
 
 def _check_backbone_config(config: dict[str, Any], encoding: dict[str, Any]) -> None:
@@ -276,7 +279,7 @@ def _check_backbone_config(config: dict[str, Any], encoding: dict[str, Any]) -> 
         )
 
 
-def _check_adapter_config(config: dict[str, Any], where: str, base: str, revision: str | None) -> None:
+def _check_adapter_config(config: dict[str, Any], where: str, base: str, revision: str) -> None:
     expected = {"peft_type": "LORA", "base_model_name_or_path": base, "revision": revision}
     for key, value in expected.items():
         if config.get(key) != value:
@@ -292,7 +295,7 @@ def _check_head(about: dict[str, Any], shapes: dict[str, tuple[int, ...]], adapt
     if n_voxels is not None and not any(n_voxels in shape for shape in shapes.values()):
         raise PublishError(
             f"no tensor of the head has {n_voxels} voxels",
-            where=f"adapters/{adapter}/head.safetensors",
+            where=f"adapters/{adapter}/{HEAD_FILE}",
             expected=f"the n_voxels that {ENCODING_CONFIG} states for {adapter!r}",
             remedy="export the run again: head and configuration are of different runs",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -65,8 +66,9 @@ def check_tensor_file(path: Path, name: str, *, float_dtype: str | None = None) 
                     for at in range(begin, end, _CHUNK_BYTES)
                 )
                 if n_bad:
+                    n_values = math.prod(entry["shape"])
                     raise PublishError(
-                        f"{n_bad} values are NaN or infinite",
+                        f"{n_bad} of {n_values} values are not finite",
                         where=f"{name}: {tensor}",
                         expected="finite weights",
                         remedy="publish an earlier checkpoint, from before the loss diverged",

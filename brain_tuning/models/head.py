@@ -57,6 +57,8 @@ class EncodingHead(nn.Module):
         n_voxels: to predict.
         delays_trs: FIR delays in TRs.
         bottleneck: rank of the readout, Linear(width x delays -> bottleneck -> voxels); 0 is one Linear.
+
+    The buffer ``voxels`` (n_voxels,), int32, says which columns of the subject's responses are predicted.
     """
 
     def __init__(self, width: int, n_voxels: int, delays_trs: Sequence[int], bottleneck: int) -> None:
@@ -66,6 +68,7 @@ class EncodingHead(nn.Module):
         self.norm = TemporalNorm(width)
         self.bottleneck = nn.Linear(delayed, bottleneck) if bottleneck else nn.Identity()
         self.readout = nn.Linear(bottleneck or delayed, n_voxels)
+        self.register_buffer("voxels", torch.arange(n_voxels, dtype=torch.int32))
 
     def forward(
         self, features: torch.Tensor, n_lead_trs: int = 0, seen: torch.Tensor | None = None

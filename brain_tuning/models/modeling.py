@@ -17,6 +17,7 @@ from transformers.utils import ModelOutput
 
 from brain_tuning.errors import AdapterError, BackboneError, TimingError
 from brain_tuning.timing.lanczos import lanczos_matrix, to_torch
+from brain_tuning.timing.runs import lead_in
 
 from . import adapters
 from .backbones import empty_backbone, load_backbone, load_backbone_config, pinned_revision
@@ -59,6 +60,8 @@ class BrainEncodingPreTrainedModel(PreTrainedModel):
             init.zeros_(module.running_mean)
             init.ones_(module.running_var)
             init.zeros_(module.n_blocks)
+        elif isinstance(module, EncodingHead):
+            init.copy_(module.voxels, torch.arange(len(module.voxels), dtype=torch.int32))
 
 
 class BrainWavLMForFMRIEncoding(BrainEncodingPreTrainedModel):
@@ -167,7 +170,15 @@ class BrainWavLMForFMRIEncoding(BrainEncodingPreTrainedModel):
 
     # Adapters
 
-    def add_adapter(self, name: str, n_voxels: int, *, lora: dict | None = None, **described: Any) -> None:  # type: ignore[override]
+    def add_adapter(  # type: ignore[override]
+        self,
+        name: str,
+        n_voxels: int,
+        *,
+        lora: dict | None = None,
+        voxels: np.ndarray | None = None,
+        **described: Any,
+    ) -> None:
         """Add an adapter with its own head and make it active.
 
         Args:
@@ -175,6 +186,7 @@ class BrainWavLMForFMRIEncoding(BrainEncodingPreTrainedModel):
             n_voxels: of the head.
             lora: LoRA settings (r, lora_alpha, lora_dropout, target_modules); the first adapter fixes them for the
                 model, None tunes the backbone itself.
+            voxels: columns of the subject's responses that the head predicts, (n_voxels,); None for all.
             **described: what to remember of it (subject, roi, ...), plain values.
 
         Raises:
@@ -193,6 +205,8 @@ class BrainWavLMForFMRIEncoding(BrainEncodingPreTrainedModel):
         self.config.adapters = {**known, name: {"n_voxels": n_voxels, **described}}
         self._build_adapter(name, n_voxels)
         self.heads[name].apply(self._init_head)
+        if voxels is not None:
+            self.heads[name].voxels.copy_(torch.as_tensor(voxels, dtype=torch.int32))
         self.heads.to(device=self.device)
         self.set_adapter(name)
 
@@ -404,15 +418,6 @@ class BrainWavLMForFMRIEncoding(BrainEncodingPreTrainedModel):
         from . import published
 
         return published.write(self, folder, **kwargs)
-
-
-def lead_in(tr_times_s: np.ndarray, n_lead_trs: int) -> np.ndarray:
-    """Times of the TRs with ``n_lead_trs`` more before the first, evenly spaced, seconds."""
-    times = np.asarray(tr_times_s, dtype=np.float64)
-    if not n_lead_trs:
-        return times
-    tr_s = (times[-1] - times[0]) / (len(times) - 1)
-    return np.concatenate([times[0] - tr_s * np.arange(n_lead_trs, 0, -1), times])
 
 
 def plan_block(config: BrainEncodingConfig, audio: np.ndarray, tr_times_s: np.ndarray) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from local_hub import WRITE_TOKEN, LocalHub
+from small_layout import write_layout
 
 CHECKOUT = Path(__file__).parents[2]
 TIMEOUT_S = 120.0
@@ -141,3 +142,9 @@ def fresh_python(hub: LocalHub, tmp_path: Path) -> Iterator[Callable[..., HubPyt
     yield start
     for interpreter in started:
         interpreter.close()
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Path:
+    """A small folder in the published layout."""
+    return write_layout(tmp_path / "published")

@@ -7,7 +7,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 LFS_SUFFIXES = (".safetensors", ".bin", ".parquet", ".arrow", ".npy", ".h5", ".flac")
@@ -20,7 +20,8 @@ class Fault:
     ``action`` is one of: ``status`` (refuse with ``status``, ``headers``, ``body``), ``drop`` (read
     ``keep_bytes`` of the request, then hang up), ``drop_after`` (do what was asked, then hang up without
     an answer), ``truncate`` (hang up after ``keep_bytes`` of the answer), ``short`` (announce and send only
-    ``keep_bytes``) and ``corrupt`` (flip one bit of the answer).
+    ``keep_bytes``), ``corrupt`` (flip one bit of the answer) and ``meanwhile`` (call ``do`` first, as if
+    someone else had been faster).
     """
 
     method: str
@@ -31,6 +32,7 @@ class Fault:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b"<html>unavailable</html>"
     keep_bytes: int = 0
+    do: Callable[[], object] | None = None
 
 
 @dataclass(frozen=True)

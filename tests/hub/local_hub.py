@@ -52,6 +52,7 @@ class Handler(BaseHTTPRequestHandler):
     """One request: faults, token, route, answer."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     hub: LocalHub
 
     def log_message(self, format: str, *args: object) -> None:
@@ -63,6 +64,8 @@ class Handler(BaseHTTPRequestHandler):
             self.rfile.read(min(fault.keep_bytes, int(self.headers.get("Content-Length") or 0)))
             return self.hang_up()
         body = self.read_body()
+        if fault is not None and fault.do is not None:
+            fault.do()
         if fault is not None and fault.action == "status":
             return self.send(Reply(fault.status, fault.body, {"Content-Type": "text/html", **fault.headers}))
         try:

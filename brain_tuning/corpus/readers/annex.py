@@ -13,7 +13,7 @@ _SHOWN = 5
 
 
 def is_annex_pointer(path: Path) -> bool:
-    """Whether a path is a git-annex pointer: a broken link, or a small text file that names an annex object."""
+    """Whether a path is a git-annex pointer: a broken link, or a small text that names an annex object."""
     if path.is_symlink() and not path.exists():
         return True
     if not path.is_file() or path.stat().st_size > _POINTER_BYTES:

@@ -49,22 +49,15 @@ from brain_tuning.corpus.readers.annex import check_fetched
 from brain_tuning.corpus.readers.regions import read_regions
 from brain_tuning.corpus.readers.responses import read_array, split_key
 from brain_tuning.corpus.readers.yaml_node import YamlNode, read_yaml
-from brain_tuning.corpus.schema import SPLITS, RunInput, StoryInput, SubjectInput
+from brain_tuning.corpus.schema import SPLITS, Interval, RunInput, StoryInput, SubjectInput
 from brain_tuning.corpus.textgrid import words_and_phones
 from brain_tuning.corpus.writer import write_corpus
 from brain_tuning.errors import AudioError, CorpusError
 
 DESCRIPTION = "corpus.yaml"
 _CORPUS_KEYS = (
-    "name",
-    "source",
-    "licence",
-    "surrogate_audio",
-    "notes",
-    "tr_s",
-    "onset_s",
-    "stories",
-    "subjects",
+    *("name", "source", "licence", "surrogate_audio", "notes", "tr_s", "onset_s"),
+    *("stories", "subjects"),
 )
 _STORY_KEYS = ("audio", "textgrid", "onset_s")
 _SUBJECT_KEYS = ("runs", "regions", "noise_ceiling", "excluded")
@@ -73,6 +66,7 @@ _RUN_KEYS = ("story", "run", "repeat", "split", "responses", "tr_s", "onset_s", 
 
 @dataclass(frozen=True)
 class _Story:
+    node: YamlNode
     name: str
     audio: Path
     textgrid: Path | None
@@ -123,10 +117,7 @@ def read_folder(
     root = Path(root)
     top = read_yaml(root / DESCRIPTION).checked(_CORPUS_KEYS)
     stories = {name: _story(name, node) for name, node in top["stories"].items()}
-    subjects = {
-        name: (node.checked(_SUBJECT_KEYS), _runs(node, top, stories))
-        for name, node in top["subjects"].items()
-    }
+    subjects = {name: (node, _runs(node, top, stories)) for name, node in top["subjects"].items()}
     files = [story.audio for story in stories.values()]
     files += [story.textgrid for story in stories.values() if story.textgrid is not None]
     files += [run.path for _, runs in subjects.values() for run in runs]
@@ -157,15 +148,22 @@ def _story(name: str, node: YamlNode) -> _Story:
             f"story {name} has no audio: {error.what}", where=error.where, expected=error.expected
         ) from error
     textgrid = node["textgrid"].path() if "textgrid" in node else None
-    return _Story(name, audio, textgrid, node["onset_s"].number() if "onset_s" in node else None)
+    return _Story(node, name, audio, textgrid, node["onset_s"].number() if "onset_s" in node else None)
 
 
 def _story_input(story: _Story, convert_audio: bool) -> StoryInput:
-    words, phones = words_and_phones(story.textgrid) if story.textgrid is not None else ((), ())
-    return StoryInput(story.name, read_audio(story.audio, convert_audio), words, phones)
+    words: tuple[Interval, ...] = ()
+    phones: tuple[Interval, ...] = ()
+    if story.textgrid is not None:
+        with story.node["textgrid"].naming():
+            words, phones = words_and_phones(story.textgrid)
+    with story.node["audio"].naming():
+        audio = read_audio(story.audio, convert_audio)
+    return StoryInput(story.name, audio, words, phones)
 
 
 def _runs(subject: YamlNode, top: YamlNode, stories: Mapping[str, _Story]) -> list[_Run]:
+    subject.checked(_SUBJECT_KEYS)
     runs: list[_Run] = []
     for node in subject["runs"].elements():
         node.checked(_RUN_KEYS)
@@ -181,7 +179,7 @@ def _runs(subject: YamlNode, top: YamlNode, stories: Mapping[str, _Story]) -> li
             raise node.error(f"tr_s is {tr_s}", expected="a positive number of seconds")
         given_s = stories[story].onset_s
         onset_s = given_s if given_s is not None and "onset_s" not in node else _default("onset_s", node, top)
-        path, array = _responses(node["responses"])
+        path, array = _file_and_array(node["responses"])
         first_tr = node["first_tr"].count() if "first_tr" in node else 0
         runs.append(
             _Run(
@@ -209,7 +207,7 @@ def _default(name: str, run: YamlNode, top: YamlNode) -> float:
     return (run if name in run else top)[name].number()
 
 
-def _responses(node: YamlNode) -> tuple[Path, str]:
+def _file_and_array(node: YamlNode) -> tuple[Path, str]:
     name, array = split_key(node.text())
     return YamlNode(name, node.key, node.file).path(), array
 
@@ -217,10 +215,8 @@ def _responses(node: YamlNode) -> tuple[Path, str]:
 def _bold(run: _Run) -> tuple[np.ndarray, tuple[str, ...]]:
     """The rows of one run, and the names of their columns."""
     node = run.node["responses"]
-    try:
+    with node.naming():
         bold, columns = read_array(run.path, run.array)
-    except CorpusError as error:
-        raise node.error(f"{error.what} [{error.where}]", expected=error.expected) from error
     if bold.ndim != 2:
         raise node.error(f"the array has shape {bold.shape}", expected="(n_trs, n_voxels)")
     last = len(bold) if run.n_trs is None else run.first_tr + run.n_trs
@@ -267,7 +263,9 @@ def _subject(name: str, node: YamlNode, runs: Sequence[_Run]) -> SubjectInput:
 
 def _regions(node: YamlNode, columns: Sequence[str]) -> dict[str, np.ndarray]:
     if isinstance(node.value, str):
-        return read_regions(node.path())
+        path = node.path()
+        with node.naming():
+            return read_regions(path)
     return {
         name: np.array([_voxel(voxel, columns) for voxel in voxels.elements()], dtype=np.int64)
         for name, voxels in node.items()
@@ -278,15 +276,15 @@ def _voxel(node: YamlNode, columns: Sequence[str]) -> int:
     if not isinstance(node.value, str):
         return node.count()
     if node.value not in columns:
-        raise node.error(
-            f"no column {node.value!r}", expected=f"one of {', '.join(columns) or 'no names at all'}"
-        )
+        known = ", ".join(columns) or "no names at all"
+        raise node.error(f"no column {node.value!r}", expected=f"one of {known}")
     return columns.index(node.value)
 
 
 def _ceiling(node: YamlNode, n_voxels: int) -> np.ndarray:
-    name, array = split_key(node.text())
-    values, _ = read_array(YamlNode(name, node.key, node.file).path(), array)
+    path, array = _file_and_array(node)
+    with node.naming():
+        values, _ = read_array(path, array)
     if values.size != n_voxels:
         raise node.error(f"{values.size} values of noise ceiling", expected=f"{n_voxels}, one a voxel")
     return values.reshape(-1)
@@ -294,10 +292,10 @@ def _ceiling(node: YamlNode, n_voxels: int) -> np.ndarray:
 
 def _excluded(node: YamlNode, n_voxels: int) -> dict[int, str]:
     found: dict[int, str] = {}
-    for voxel, reason in node.items():
-        if not voxel.isdigit() or int(voxel) >= n_voxels:
-            raise reason.error(f"no voxel {voxel}", expected=f"0 to {n_voxels - 1}")
-        found[int(voxel)] = reason.text()
+    for voxel, reason in node.pairs():
+        if not isinstance(voxel, int) or not 0 <= voxel < n_voxels:
+            raise reason.error(f"no voxel {voxel!r}", expected=f"0 to {n_voxels - 1}")
+        found[voxel] = reason.text()
     return found
 
 

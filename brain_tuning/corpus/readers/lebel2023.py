@@ -161,11 +161,11 @@ def _present(wanted: Sequence[str], names: Sequence[str]) -> list[str]:
 def _stories_of(layout: _Layout, subject: str, stories: Sequence[str] | None) -> list[str]:
     folder = layout.subject(subject)
     if not folder.is_dir():
-        there = sorted(path.name for path in folder.parent.glob("*") if path.is_dir())
+        there = ", ".join(sorted(path.name for path in folder.parent.glob("*") if path.is_dir()))
         raise CorpusError(
             f"no subject {subject}",
             where=folder,
-            expected=f"one of {', '.join(there) or 'no subject at all'}",
+            expected=f"one of {there or 'no subject at all'}",
         )
     found = sorted(path.stem for path in folder.glob("*.hf5"))
     return found if stories is None else [story for story in found if story in stories]
@@ -238,7 +238,7 @@ def _dataset(file: h5py.File, path: Path) -> h5py.Dataset:
     name = "individual_repeats" if "individual_repeats" in file else "data"
     if name not in file:
         raise CorpusError(
-            "a response file has no data set 'data'", where=path, expected=f"one of {list(file)}"
+            f"no data set 'data' but {list(file)}", where=path, expected="data (n_trs, n_voxels)"
         )
     dataset = file[name]
     if dataset.ndim != (3 if name == "individual_repeats" else 2):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from brain_tuning.errors import CorpusError
+from brain_tuning.errors import BrainTuningError, CorpusError
 
 
 class YamlNode:
@@ -25,6 +26,17 @@ class YamlNode:
         """An error about this value, to be raised by the caller."""
         where = f"{self.file}: {self.key}" if self.key else self.file
         return CorpusError(what, where=where, expected=expected, remedy=remedy)
+
+    @contextmanager
+    def naming(self) -> Iterator[None]:
+        """Add this key to any error of ours that the block raises."""
+        try:
+            yield
+        except BrainTuningError as error:
+            where = f"{self.file}: {self.key}: {error.where}"
+            raise type(error)(
+                error.what, where=where, expected=error.expected, remedy=error.remedy
+            ) from error
 
     def __contains__(self, name: str) -> bool:
         return isinstance(self.value, dict) and name in self.value
@@ -49,9 +61,17 @@ class YamlNode:
         return self
 
     def items(self) -> Iterator[tuple[str, YamlNode]]:
-        """(key, value) pairs of a mapping; keys as text."""
+        """(key, value) pairs of a mapping whose keys are texts."""
+        for name, child in self.pairs():
+            if not isinstance(name, str):
+                # YAML reads 02 as the number 2 and 010 as 8: such a name would be changed without a word.
+                raise self.error(f"the name {name!r} is not a text", remedy="put it in quotes")
+            yield name, child
+
+    def pairs(self) -> Iterator[tuple[object, YamlNode]]:
+        """(key, value) pairs of a mapping with keys of any kind."""
         for name, value in self._mapping().items():
-            yield str(name), self._child(value, f".{name}" if self.key else str(name))
+            yield name, self._child(value, f".{name}" if self.key else str(name))
 
     def elements(self) -> list[YamlNode]:
         """Elements of a list."""
@@ -60,10 +80,10 @@ class YamlNode:
         return [self._child(value, f"[{index}]") for index, value in enumerate(self.value)]
 
     def text(self) -> str:
-        """A text; a bare number is read as one, for names such as 01."""
-        if isinstance(self.value, bool) or not isinstance(self.value, (str, int, float)) or self.value == "":
-            raise self.error(f"{self.value!r} is not a text", expected="a text")
-        return str(self.value)
+        """A text that is not empty."""
+        if not isinstance(self.value, str) or not self.value:
+            raise self.error(f"{self.value!r} is not a text", expected="a text", remedy="put it in quotes")
+        return self.value
 
     def number(self) -> float:
         """A number."""

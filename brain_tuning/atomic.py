@@ -1,4 +1,4 @@
-"""A folder that appears whole or not at all."""
+"""Files and folders that appear whole or not at all, and full disks that are reported as such."""
 
 from __future__ import annotations
 
@@ -13,6 +13,44 @@ from brain_tuning.errors import CorpusError, StorageError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+#: how libraries that wrap the operating system's errors spell a full disk
+_FULL_WORDS = ("No space left on device", "Disk quota exceeded", "os error 28", "os error 122")
+
+
+@contextmanager
+def storage_errors(destination: Path, *partials: Path) -> Iterator[None]:
+    """Remove partial files when the block ends early, and report a full or forbidden disk as StorageError.
+
+    Args:
+        destination: what is being written, named in the error.
+        *partials: files or folders to remove on any failure, Ctrl-C included.
+    """
+    try:
+        yield
+    except BaseException as error:
+        for partial in partials:
+            if partial.is_dir():
+                shutil.rmtree(partial, ignore_errors=True)
+            else:
+                partial.unlink(missing_ok=True)
+        storage_error = _storage_error(error, destination, partials)
+        if storage_error is None:
+            raise
+        raise storage_error from error
+
+
+@contextmanager
+def whole_file(destination: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``destination`` that takes its place when the block ends well.
+
+    Raises:
+        StorageError: the disk is full or the destination cannot be written.
+    """
+    partial = destination.with_name(f"{destination.name}.partial-{os.getpid()}")
+    with storage_errors(destination, partial):
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        os.replace(partial, destination)
 
 
 @contextmanager
@@ -35,22 +73,13 @@ def whole_folder(destination: Path, *, overwrite: bool, marker: str) -> Iterator
     destination = Path(os.path.realpath(destination))
     partial = destination.with_name(f"{destination.name}.partial-{os.getpid()}")
     _check_destination(destination, overwrite, marker)
-    try:
+    with storage_errors(destination, partial):
         destination.parent.mkdir(parents=True, exist_ok=True)
         if partial.exists():
             shutil.rmtree(partial)
         partial.mkdir()
         yield partial
         _put_in_place(partial, destination)
-    except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        storage_error = _storage_error(error, partial, destination)
-        if storage_error is None:
-            raise
-        raise storage_error from error
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
 
 
 def _check_destination(destination: Path, overwrite: bool, marker: str) -> None:
@@ -65,7 +94,7 @@ def _check_destination(destination: Path, overwrite: bool, marker: str) -> None:
     ours = destination.is_dir() and ((destination / marker).is_file() or not any(destination.iterdir()))
     if not ours:
         raise CorpusError(
-            "the destination exists and is not a corpus, so it is not replaced",
+            f"the destination exists and holds no {marker}, so it is not replaced",
             where=destination,
             expected=f"an empty folder or one that holds {marker}",
             remedy="name another folder",
@@ -88,17 +117,21 @@ def _put_in_place(partial: Path, destination: Path) -> None:
     shutil.rmtree(old)
 
 
-def _storage_error(error: OSError, partial: Path, destination: Path) -> StorageError | None:
+def _storage_error(error: BaseException, destination: Path, partials: tuple[Path, ...]) -> StorageError | None:
     """The error of our own that ``error`` amounts to, or None if it is not about writing here."""
-    if error.errno in _FULL:
+    full = isinstance(error, OSError) and error.errno in _FULL
+    wrapped = isinstance(error, Exception) and any(words in str(error) for words in _FULL_WORDS)
+    if full or wrapped:
         return StorageError(
             f"there is no room left ({_free_bytes(destination):,} bytes free)",
             where=destination,
             remedy="free some space or name a folder on another disk; nothing half-written was left",
         )
+    if not isinstance(error, OSError) or error.errno not in _FORBIDDEN:
+        return None
     about = Path(os.fsdecode(error.filename)) if error.filename is not None else destination.parent
-    ours = about == destination.parent or about in destination.parents or partial in (about, *about.parents)
-    if error.errno in _FORBIDDEN and ours:
+    inside = any(partial in (about, *about.parents) for partial in partials)
+    if about == destination.parent or about in destination.parents or inside:
         return StorageError(
             f"the destination cannot be written: {error.strerror} ({_free_bytes(destination):,} bytes free)",
             where=destination,

@@ -1,0 +1,60 @@
+"""Choosing the epoch that is kept, on stories that tuning never sees."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from brain_tuning.corpus import Corpus, Run
+from brain_tuning.encoding.design import design_matrix
+from brain_tuning.encoding.folds import story_folds
+from brain_tuning.encoding.ridge import ridge_cv
+from brain_tuning.encoding.scores import pearson_r, zscore
+from brain_tuning.errors import CorpusError
+from brain_tuning.features.story import model_features
+from brain_tuning.models.modeling import BrainWavLMForFMRIEncoding
+
+
+def validation_score(
+    how: str,
+    model: BrainWavLMForFMRIEncoding,
+    corpus: Corpus,
+    train: list[Run],
+    validation: list[Run],
+    voxels: np.ndarray,
+) -> float:
+    """Mean correlation over voxels on the validation stories.
+
+    Args:
+        how: ``head`` scores the tuned head's own predictions; ``ridge`` fits a ridge anew on the training
+            stories' features, with the penalty of each voxel chosen by leaving stories out.
+        model: at the end of an epoch.
+        corpus: audio and responses.
+        train, validation: runs of the two splits.
+        voxels: columns of the responses, (n_voxels,).
+
+    Raises:
+        CorpusError: there is no validation story.
+    """
+    if not validation:
+        raise CorpusError(
+            f"select: {how} needs a validation story",
+            where=corpus.path,
+            remedy="mark a story as validation in the corpus, or set select: last in the recipe",
+        )
+    measured = np.concatenate([zscore(corpus.bold(run, voxels)) for run in validation])
+    if how == "head":
+        predicted = np.concatenate(
+            [model.predict(corpus.audio(run.story), run.tr_times_s) for run in validation]
+        )
+    else:
+        features = model_features(model, corpus)
+        delays = model.config.delays_trs
+        responses = np.concatenate([zscore(corpus.bold(run, voxels)) for run in train])
+        folds = story_folds([run.story for run in train], [run.n_trs for run in train], n_folds=_n_folds(train))
+        fit = ridge_cv(design_matrix(features, train, delays), responses, folds)
+        predicted = fit.predict(design_matrix(features, validation, delays))
+    return float(np.nanmean(pearson_r(predicted, measured)))
+
+
+def _n_folds(runs: list[Run]) -> int:
+    return min(5, len({run.story for run in runs}))

@@ -25,7 +25,7 @@ __all__ = ["Corpus", "open_corpus", "write_corpus"]
 
 _KEPT_STORIES = 4
 _HOW_TO_MAKE = (
-    "make one with `brain-tuning corpus make`, a reader of brain_tuning.corpus.readers, or write_corpus"
+    "make one with `brain-tuning corpus folder`, a reader of brain_tuning.corpus.readers, or write_corpus"
 )
 
 

@@ -120,7 +120,11 @@ def ridge_weights(
     x, y = np.asarray(features, dtype=np.float64), np.asarray(bold, dtype=np.float64)
     _check_features(x)
     _check_rows(x, y)
-    penalty = np.broadcast_to(_check_penalties(np.atleast_1d(penalties)), y.shape[1])
+    penalty = _check_penalties(np.atleast_1d(penalties))
+    if penalty.size not in (1, y.shape[1]):
+        raise EncodingError(
+            f"{penalty.size} penalties for {y.shape[1]} voxels", expected="one for all, or one a voxel"
+        )
     finite = np.isfinite(y).all(0)
     known = np.where(finite, y, 0.0)
     if x.shape[0] < x.shape[1]:
@@ -246,7 +250,8 @@ def _cross_validate(
     criterion: Criterion,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean score over usable folds (n_penalties, n_voxels) and the number of those folds (n_voxels,)."""
-    squares = y * y
+    # In float64: that a voxel is constant in a part is found by subtracting numbers that are almost equal.
+    squares = y.to(torch.float64, copy=True).square_()
     sums, sums_of_squares = _column_sums(y), _column_sums(squares)
     least = (sums_of_squares / y.shape[0]).sqrt().mul(_MIN_SHARE).clamp_min(MIN_STD).square()
     total = torch.zeros((penalties.numel(), y.shape[1]), dtype=torch.float64, device=y.device)

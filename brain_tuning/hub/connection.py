@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import random
 import time
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from huggingface_hub.utils import parse_ratelimit_headers, validate_repo_id
 from brain_tuning.errors import BrainTuningError, PublishError, StorageError
 
 Answer = TypeVar("Answer")
+_log = logging.getLogger(__name__)
 
 _TRANSIENT_STATUS = frozenset([408, 429, 500, 502, 503, 504])
 #: by name, for huggingface_hub 1 brings httpx and huggingface_hub 2 httpx2
@@ -92,7 +94,12 @@ class Connection:
                 if not again or n_failed == self.retry.n_attempts:
                     # the chain of exceptions may quote the Hub, and the Hub the token
                     raise self._as_our_error(error, n_failed) from None
-                time.sleep(self.retry.wait_s(n_failed, asked_s))
+                wait_s = self.retry.wait_s(n_failed, asked_s)
+                left = self.retry.n_attempts - n_failed
+                _log.warning(
+                    "%s: %s; again in %.1f s (%d left)", self.repo_id, _explain(error)[0], wait_s, left
+                )
+                time.sleep(wait_s)
         raise PublishError("no attempt was allowed", expected="n_attempts of 1 or more")
 
     def _as_our_error(self, error: BaseException, n_attempts: int) -> BrainTuningError:
@@ -119,7 +126,7 @@ def connect(repo_id: str, token: str | None, retry: Retry, *, writes: bool) -> C
 
     Args:
         repo_id: ``namespace/name``.
-        token: access token; None for the one of HF_TOKEN or of ``hf auth login``.
+        token: access token; None for the one of HF_TOKEN or of ``hf auth login``, empty for none.
         retry: when to try again.
         writes: whether a token is required.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from huggingface_hub import HfApi, snapshot_download
 
-from brain_tuning.errors import PublishError
+from brain_tuning.errors import PublishError, StorageError
 from brain_tuning.hub.connection import Connection, Retry, connect
 from brain_tuning.hub.contents import is_same, list_remote, read_content
 from brain_tuning.hub.layout import HUB_FILES, check_layout, check_names, list_files
@@ -34,7 +34,7 @@ def pull(
         repo_id: ``namespace/name``.
         destination: folder to make.
         revision: branch, tag or commit; None for main.
-        token: access token; None for that of HF_TOKEN or ``hf auth login``, if any.
+        token: access token; None for that of HF_TOKEN or ``hf auth login``, if any; empty for none.
         overwrite: replace an existing destination.
         endpoint: address of the Hub; None for that of HF_ENDPOINT.
         retry: when to try again after a passing failure; None for 5 attempts.
@@ -45,6 +45,7 @@ def pull(
     Raises:
         PublishError: the destination exists, the Hub refused, a download is not what the commit holds, or the
             repository is not in the published layout; then nothing is left behind.
+        StorageError: the destination cannot be written, or the disk is full.
     """
     destination = Path(destination)
     if destination.exists() and not overwrite:
@@ -52,7 +53,10 @@ def pull(
             "the destination exists", where=destination, remedy="name another folder, or pass overwrite=True"
         )
     connection = connect(repo_id, token, retry or Retry(), writes=False)
-    destination.absolute().parent.mkdir(parents=True, exist_ok=True)
+    try:
+        destination.absolute().parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"the destination cannot be made ({error})", where=destination) from error
     partial = destination.with_name(f"{destination.name}.partial-{uuid.uuid4().hex[:12]}")
     try:
         _fetch(connection, partial, revision, endpoint)
@@ -64,6 +68,7 @@ def pull(
 
 
 def _fetch(connection: Connection, partial: Path, revision: str | None, endpoint: str | None) -> None:
+    # False, not None: with None the client would fall back on a stored token
     repo_id, token = connection.repo_id, connection.token or False
     api = HfApi(endpoint=endpoint, token=token)
     commit = str(connection.call(lambda: api.model_info(repo_id, revision=revision)).sha)

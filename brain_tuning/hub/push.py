@@ -8,7 +8,7 @@ from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
-from brain_tuning.errors import PublishError
+from brain_tuning.errors import PublishError, StorageError
 from brain_tuning.hub.connection import Connection, Retry, check_repo_id, connect
 from brain_tuning.hub.contents import Content, is_same, list_remote, read_content
 from brain_tuning.hub.layout import LayoutReport, check_layout, is_layout_name
@@ -76,6 +76,7 @@ def push(
 
     Raises:
         PublishError: the folder fails its check, or the Hub refused; then the branch is as it was before.
+        StorageError: the dry run cannot be written.
     """
     report = check_layout(folder)
     _check_base_is_not_local(report)
@@ -83,8 +84,7 @@ def push(
         check_repo_id(repo_id)
         return _write_dry_run(report, repo_id, Path(dry_run))
     connection = connect(repo_id, token, retry or Retry(), writes=True)
-    # False, not None: with None the client would fall back on another token
-    api = HfApi(endpoint=endpoint, token=connection.token or False)
+    api = HfApi(endpoint=endpoint, token=connection.token)
     contents = {name: read_content(report.folder / name) for name in report.files}
     start = _open_repository(api, connection, private=private, revision=revision)
     message = commit_message or _message(report)
@@ -179,7 +179,11 @@ def _check_base_is_not_local(report: LayoutReport) -> None:
 def _write_dry_run(report: LayoutReport, repo_id: str, target: Path) -> PushReport:
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise PublishError("the dry run's folder is not empty", where=target, remedy="name a new folder")
-    for name in report.files:
-        (target / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(report.folder / name, target / name)
+    try:
+        for name in report.files:
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(report.folder / name, target / name)
+    except OSError as error:
+        shutil.rmtree(target, ignore_errors=True)
+        raise StorageError(f"the dry run cannot be written ({error})", where=target) from error
     return PushReport(repo_id, None, len(report.files), report.n_bytes, changed=False, dry_run=target)

@@ -24,8 +24,10 @@ class Family:
         model_type: transformers' name of it.
         lora_targets: names of the projections LoRA may go to.
         prepare: makes a freshly built backbone ready for LoRA, in place.
-        hidden_state: (backbone, input_values (batch, samples), layer) -> (batch, frames, width), equal to
-            transformers' ``hidden_states[layer]`` without computing the layers above.
+        stem: (backbone, input_values (batch, samples)) -> (batch, frames, channels), the convolutions, which no
+            recipe tunes.
+        hidden_state: (backbone, stem output, layer) -> (batch, frames, width), equal to transformers'
+            ``hidden_states[layer]`` without computing the layers above.
         layers: the backbone's list of transformer layers.
         quiet: config values that switch off SpecAugment, LayerDrop and dropout.
     """
@@ -33,14 +35,24 @@ class Family:
     model_type: str
     lora_targets: tuple[str, ...]
     prepare: Callable[[nn.Module], object]
+    stem: Callable[[nn.Module, torch.Tensor], torch.Tensor]
     hidden_state: Callable[[nn.Module, torch.Tensor, int], torch.Tensor]
     layers: Callable[[nn.Module], nn.ModuleList]
     quiet: tuple[tuple[str, object], ...]
 
 
-def _wavlm_hidden_state(backbone: nn.Module, input_values: torch.Tensor, layer: int) -> torch.Tensor:
-    features = backbone.feature_extractor(input_values).transpose(1, 2)
-    hidden, _ = backbone.feature_projection(features)
+def _prepare_wavlm(backbone: nn.Module) -> None:
+    use_projected_attention(backbone)
+    # Without this the stem marks its input as needing a gradient, and backward runs through all of it.
+    backbone.freeze_feature_encoder()
+
+
+def _wavlm_stem(backbone: nn.Module, input_values: torch.Tensor) -> torch.Tensor:
+    return backbone.feature_extractor(input_values).transpose(1, 2)
+
+
+def _wavlm_hidden_state(backbone: nn.Module, stem_output: torch.Tensor, layer: int) -> torch.Tensor:
+    hidden, _ = backbone.feature_projection(stem_output)
     encoder = backbone.encoder
     hidden = hidden + encoder.pos_conv_embed(hidden)
     if not backbone.config.do_stable_layer_norm:
@@ -55,8 +67,9 @@ def _wavlm_hidden_state(backbone: nn.Module, input_values: torch.Tensor, layer: 
 FAMILIES: dict[str, Family] = {
     "wavlm": Family(
         model_type="wavlm",
-        lora_targets=("q_proj", "k_proj", "v_proj", "out_proj"),
-        prepare=use_projected_attention,
+        lora_targets=("q_proj", "k_proj", "v_proj", "out_proj", "intermediate_dense", "output_dense"),
+        prepare=_prepare_wavlm,
+        stem=_wavlm_stem,
         hidden_state=_wavlm_hidden_state,
         layers=lambda backbone: backbone.encoder.layers,
         quiet=(

@@ -25,6 +25,7 @@ from .configuration import BrainEncodingConfig, BrainWavLMConfig
 from .families import FAMILIES, family_of
 from .head import EncodingHead, TemporalNorm
 from .losses import LOSSES
+from .stem import StemCache, fingerprint, stem_output
 
 
 @dataclass
@@ -78,6 +79,9 @@ class BrainWavLMForFMRIEncoding(BrainEncodingPreTrainedModel):
         super().__init__(config)
         self._check(config)
         self.backbone = empty_backbone(config.speech_config, dropout=config.backbone_dropout)
+        #: shared memory of stem outputs; set it to compute each window's stem only once
+        self.stem_cache: StemCache | None = None
+        self._stem_seal: bytes | None = None
         self.heads = nn.ModuleDict()
         for name, described in (config.adapters or {}).items():
             self._build_adapter(name, described["n_voxels"])
@@ -270,9 +274,12 @@ class BrainWavLMForFMRIEncoding(BrainEncodingPreTrainedModel):
             (n_read, width), float32, in time order.
         """
         hidden_state = family_of(self.backbone.config).hidden_state
+        if self.stem_cache is not None and self._stem_seal is None:
+            self._stem_seal = fingerprint(self.backbone)
         read = []
         for windows, first in zip(input_values, first_frames, strict=True):
-            kept = hidden_state(self.backbone, windows, self.config.layer)[:, first:].float()
+            stem = stem_output(self.backbone, windows, self.device, self.stem_cache, self._stem_seal or b"")
+            kept = hidden_state(self.backbone, stem.to(self.dtype), self.config.layer)[:, first:].float()
             if self.config.read == "mean":
                 kept = kept.mean(1, keepdim=True)
             elif self.config.read != "all":
@@ -323,9 +330,8 @@ class BrainWavLMForFMRIEncoding(BrainEncodingPreTrainedModel):
             block = self.plan(audio, (np.arange(n_trs) + 0.5) * self.config.tr_s)
             input_values, first_frames = block["input_values"], block["first_frames"]
             frame_to_tr, seen = block["frame_to_tr"], block["seen"]
-        windows = [group.to(self.device) for group in input_values]
         matrix = frame_to_tr.to(self.device)
-        frames = self.frames(windows, first_frames or [0] * len(windows))
+        frames = self.frames(input_values, first_frames or [0] * len(input_values))
         # Sparse products exist in float32 only; under autocast they would be asked for in bfloat16.
         with torch.autocast(self.device.type, enabled=False):
             features = matrix @ frames
@@ -390,7 +396,7 @@ class BrainWavLMForFMRIEncoding(BrainEncodingPreTrainedModel):
         was_training = self.training
         self.eval()
         frames = [
-            self.frames([part.to(self.device)], [first])
+            self.frames([part], [first])
             for group, first in zip(block["input_values"], block["first_frames"], strict=True)
             for part in group.split(windows_per_batch)
         ]
@@ -401,7 +407,7 @@ class BrainWavLMForFMRIEncoding(BrainEncodingPreTrainedModel):
     def audit(self, audio: np.ndarray, tr_times_s: np.ndarray) -> int:
         """Prove on real input that every tensor of the active adapter is trained; see :func:`.adapters.audit_gradients`."""
         block = self.plan(audio, tr_times_s)
-        windows = [group[:4].to(self.device) for group in block["input_values"][-1:]]
+        windows = [group[:4] for group in block["input_values"][-1:]]
         was_training = self.training
         self.eval()
         try:

@@ -25,6 +25,7 @@ from brain_tuning.corpus import Corpus, open_corpus
 from brain_tuning.cortex.regions import adapter_name, select_voxels
 from brain_tuning.errors import CheckpointError, EncodingError
 from brain_tuning.models.modeling import BrainWavLMForFMRIEncoding
+from brain_tuning.models.stem import StemCache
 from brain_tuning.versions import versions
 
 from . import checkpoint
@@ -47,6 +48,7 @@ class TuningJob:
         output: folder of the run.
         save_every: optimiser steps between checkpoints; an epoch's end is always one.
         workers: processes that prepare blocks.
+        stem_cache_mb: memory for outputs of the frozen convolution stem, which every epoch needs again; 0 for none.
         gradient_checkpointing: half the activations' memory for about 1.4 times the time.
     """
 
@@ -58,14 +60,18 @@ class TuningJob:
     save_every: int = 200
     workers: int = 0
     gradient_checkpointing: bool = False
+    stem_cache_mb: int = 1024
 
 
-def tune(job: TuningJob, *, resume: bool = False, mixed_precision: str | None = None) -> Path:
+def tune(
+    job: TuningJob, *, resume: bool = False, mixed_precision: str | None = None, stem_cache: StemCache | None = None
+) -> Path:
     """Tune, and leave ``output/model`` (the tuned model), ``metrics.jsonl``, ``run.json`` and checkpoints.
 
     Args:
         job: what to tune.
         resume: continue from the newest checkpoint in ``output``; losses are those of an uninterrupted run.
+        stem_cache: one to share with other runs in this process; None makes one of ``job.stem_cache_mb``.
         mixed_precision: ``no`` or ``bf16``; None takes what ``accelerate launch`` was told, else the recipe's.
 
     Returns:
@@ -85,6 +91,9 @@ def tune(job: TuningJob, *, resume: bool = False, mixed_precision: str | None = 
     voxels = select_voxels(job.roi, corpus.regions(job.subject), corpus.ledger(job.subject).usable, subject=job.subject)
     set_seed(recipe.seed)
     model = build_model(recipe, runs["train"], job, voxels)
+    if stem_cache is None and job.stem_cache_mb:
+        stem_cache = StemCache(job.stem_cache_mb * 2**20)
+    model.stem_cache = stem_cache
     data = BlockDataset(
         corpus, runs["train"], voxels, model.config, block_trs=recipe.block_trs, seed=recipe.seed,
         shuffled_stories=recipe.control == "shuffled_stories",

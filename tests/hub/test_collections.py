@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conftest import HubPython
+from hub_process import HubPython
 from local_hub import READ_TOKEN, LocalHub
 
 ADD = """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from conftest import HubPython
+from hub_process import HubPython
 from local_hub import LocalHub
 from small_layout import read_folder
 
@@ -29,7 +29,9 @@ result = {
     "user": api.whoami()["name"],
     "files": api.list_repo_files("tester/x"),
     "exists": [
-        api.repo_exists("tester/x"), api.file_exists("tester/x", "none"), api.revision_exists("tester/x", "v2")
+        api.repo_exists("tester/x"),
+        api.file_exists("tester/x", "none"),
+        api.revision_exists("tester/x", "v2"),
     ],
     "size": api.get_paths_info("tester/x", ["c.safetensors"])[0].lfs.size,
     "top": sorted(entry.path for entry in api.list_repo_tree("tester/x")),

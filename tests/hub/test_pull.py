@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import stat
 from pathlib import Path
 
 import pytest
-from conftest import HubPython, Outcome
+from hub_process import HubPython, Outcome
 from hub_state import Fault
 from local_hub import LocalHub
 from small_layout import read_folder, write_layout
@@ -126,7 +127,7 @@ def test_damaged_download_is_refused(
     fault: Fault,
     message: str,
 ) -> None:
-    hub.faults.append(fault)
+    hub.faults.append(dataclasses.replace(fault))
     assert re.search(message, refused(run_pull(hub_python, tmp_path / "ac"), tmp_path / "ac"))
 
 
@@ -142,6 +143,7 @@ def test_damaged_download_is_refused(
 def test_passing_fault_ends_with_the_whole_folder(
     hub: LocalHub, hub_python: HubPython, served: dict[str, bytes], tmp_path: Path, fault: Fault
 ) -> None:
+    fault = dataclasses.replace(fault)
     hub.faults.append(fault)
     outcome = run_pull(hub_python, tmp_path / "ac")
     assert not outcome.error, outcome.printed
@@ -167,3 +169,12 @@ def test_what_cannot_be_found_is_said(hub: LocalHub, hub_python: HubPython, tmp_
     assert "there is no such revision" in text("lab/secret", revision="v9")
     assert "the Hub refused the access token" in text("lab/secret", token="hf_wrong")
     assert "name is not valid" in text("secret")
+
+
+def test_destination_that_cannot_be_made(
+    hub_python: HubPython, served: dict[str, bytes], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    outcome = run_pull(hub_python, tmp_path / "file" / "ac")
+    assert outcome.error == "StorageError"
+    assert "the destination cannot be made" in outcome.text

@@ -103,25 +103,16 @@ def test_torch_matrix_multiplies_alike_and_passes_gradients() -> None:
         (
             [0.0, 0.5, 1.0],
             [0.0, 1.0, 100.0, 101.0],
-            r"2 of 4 TRs have no frame in reach \[first TR index 2 at 100.000 s; frames span 0.000 s to 1.000 s\]",
+            r"2 of 4 TRs have no frame in reach \[first TR index 2 at 100.000 s; frames span 0.000 s to",
         ),
     ],
 )
 @pytest.mark.parametrize("build", [lanczos_matrix, mean_matrix])
 def test_wrong_times_are_named(build, frames, trs, message) -> None:
     """Onsets off by seconds show as TRs without frames (user-pains 10)."""
-    if len(trs) == 4:
-        build = {lanczos_matrix: _short_lanczos, mean_matrix: _short_mean}[build]
+    short = {"cutoff_hz": 1.0} if build is lanczos_matrix else {"tr_s": 1.0}
     with pytest.raises(TimingError, match=message):
-        build(frames, trs)
-
-
-def _short_lanczos(frames, trs):
-    return lanczos_matrix(frames, trs, cutoff_hz=1.0)
-
-
-def _short_mean(frames, trs):
-    return mean_matrix(frames, trs, tr_s=1.0)
+        build(frames, trs, **(short if len(trs) == 4 else {}))
 
 
 def test_empty_rows_on_request() -> None:
@@ -138,15 +129,9 @@ def test_other_errors_say_what_to_do() -> None:
         lanczos_matrix([0.0, 1.0], [0.0, 1.0], cutoff_hz=-1)
     with pytest.raises(TimingError, match="length of a TR is not positive"):
         mean_matrix([0.0, 1.0], [0.0, 1.0], tr_s=0.0)
-    # One positive and one negative lobe of equal size: there is no scale to keep.
-    u = 1.0 + np.array([-0.5, 0.5])
-    weights = np.sinc(u) * np.sinc(u / 3)
-    n_negative = 1 + int(weights[0] / -weights[1])
-    frames = np.array([0.5] + [1.5] * n_negative)
-    with pytest.raises(
-        TimingError, match="weights of 1 TRs nearly cancel .*first TR index 0.*normalise=False"
-    ):
-        lanczos_matrix(frames, [0.0], cutoff_hz=1.0, normalise=True)
+    # Two frames in the main lobe and nine in the negative one: no scale is left to keep.
+    with pytest.raises(TimingError, match=r"weights of 1 TRs nearly cancel .*index 0.*normalise=False"):
+        lanczos_matrix([0.5] * 2 + [1.5] * 9, [0.0], cutoff_hz=1.0, normalise=True)
 
 
 def test_dtype_is_kept() -> None:

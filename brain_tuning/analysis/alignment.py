@@ -1,0 +1,168 @@
+"""Brain alignment: how well frozen features predict held-out responses, tuned and untuned side by side.
+
+Every set of features goes through the same pipeline: z-score within the run, FIR delays within the run, ridge
+with the penalty of each voxel chosen by contiguous, story-level folds, correlation with responses that neither
+the ridge nor the tuning has seen.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from brain_tuning.corpus import Corpus, Run
+from brain_tuning.encoding.design import StoryFeatures, design_matrix
+from brain_tuning.encoding.folds import Fold, contiguous_folds, story_folds
+from brain_tuning.encoding.ridge import huth_penalties, ridge_cv
+from brain_tuning.encoding.scores import zscore
+from brain_tuning.errors import CorpusError
+
+#: seconds of response left out on either side of a held-out block within one story
+BORDER_S = 20.0
+
+
+@dataclass(frozen=True)
+class AlignmentSettings:
+    """What is the same for every model that is compared.
+
+    Args:
+        delays_trs: FIR delays.
+        penalties: ridge penalties to choose from (added to the Gram diagonal); None is the field's fifteen.
+        n_folds: most folds to choose penalties by; stories are never cut, unless there is one only.
+        cross_validate: instead of the test split, predict each of this many contiguous blocks of all
+            runs from the others; for corpora of one story. 0 uses the test split.
+    """
+
+    delays_trs: tuple[int, ...] = (1, 2, 3, 4)
+    penalties: tuple[float, ...] | None = None
+    n_folds: int = 5
+    cross_validate: int = 0
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Result of one set of features.
+
+    Args:
+        prediction: held-out prediction of each voxel, (n_test_trs, n_voxels), float32.
+        penalty: chosen penalty (mean of log10 over outer folds), (n_voxels,).
+        cv_r: mean correlation over the folds penalties were chosen by, (n_voxels,).
+        seconds: of features and of ridge.
+    """
+
+    prediction: np.ndarray
+    penalty: np.ndarray
+    cv_r: np.ndarray
+    seconds: dict[str, float]
+
+
+def measured_responses(corpus: Corpus, runs: Sequence[Run]) -> tuple[list[Run], np.ndarray]:
+    """One response a piece of story: listenings of the same piece are z-scored and averaged.
+
+    Returns:
+        The first run of each piece, and their responses one below the other, (n_trs, n_voxels), float32.
+    """
+    pieces: dict[tuple[str, float, int], list[Run]] = {}
+    for run in runs:
+        pieces.setdefault((run.story, run.onset_s, run.n_trs), []).append(run)
+    means = []
+    for heard in pieces.values():
+        total = np.zeros((heard[0].n_trs, corpus.n_voxels(heard[0].subject)))
+        for run in heard:
+            total += zscore(corpus.bold(run))
+        means.append((total / len(heard)).astype(np.float32))
+    return [heard[0] for heard in pieces.values()], np.concatenate(means)
+
+
+def align(
+    corpus: Corpus,
+    subject: str,
+    features: Mapping[str, StoryFeatures],
+    settings: AlignmentSettings,
+    *,
+    report: Callable[[str], object] = lambda _: None,
+) -> tuple[np.ndarray, list[Run], dict[str, Alignment]]:
+    """Predict one subject's held-out responses from each set of features.
+
+    Args:
+        corpus: with train and test runs of the subject (validation runs are trained on as well).
+        subject: whose responses.
+        features: label -> features of a story at TR times.
+        settings: the same for all.
+        report: called with a line of progress now and then.
+
+    Returns:
+        Measured test responses (n_test_trs, n_voxels), the test runs they belong to, and label -> alignment.
+
+    Raises:
+        CorpusError: there are no test (or train) runs.
+        EncodingError: too few stories or TRs to choose penalties.
+    """
+    fitted = [run for run in corpus.runs(subject) if run.split != "test"]
+    tested = corpus.runs(subject, "test")
+    if settings.cross_validate:
+        fitted = corpus.runs(subject)
+    if not fitted or not (tested or settings.cross_validate):
+        raise CorpusError(
+            "there is nothing to align on",
+            where=f"subject {subject}: {len(fitted)} training and {len(tested)} test runs",
+            expected="runs of the train and of the test split, or cross_validate",
+        )
+    # As the tuning loop sees them: each listening of a training story is a sample of its own.
+    bold = np.concatenate([zscore(corpus.bold(run)) for run in fitted])
+    if settings.cross_validate:
+        gap = int(np.ceil(BORDER_S / fitted[0].tr_s))
+        outer = contiguous_folds(len(bold), settings.cross_validate, gap_trs=gap)
+        pieces, measured = fitted, bold
+    else:
+        outer = []
+        pieces, measured = measured_responses(corpus, tested)
+    results = {}
+    for label, source in features.items():
+        started = time.monotonic()
+        report(f"{subject} {label}: features")
+        x = design_matrix(source, fitted, settings.delays_trs)
+        x_test = x if outer else design_matrix(source, pieces, settings.delays_trs)
+        made = time.monotonic()
+        report(f"{subject} {label}: ridge on {x.shape[0]} TRs x {x.shape[1]} features x {bold.shape[1]} voxels")
+        if outer:
+            prediction, penalty, cv_r = _cross_validated(x, bold, fitted, outer, settings)
+        else:
+            fit = ridge_cv(x, bold, inner_folds(fitted, settings.n_folds), _penalties(settings))
+            prediction, penalty, cv_r = fit.predict(x_test), fit.penalty, fit.cv_score
+        seconds = {"features": made - started, "ridge": time.monotonic() - made}
+        results[label] = Alignment(prediction.astype(np.float32), penalty, cv_r, seconds)
+    return measured, pieces, results
+
+
+def inner_folds(runs: Sequence[Run], n_folds: int) -> list[Fold]:
+    """Folds to choose penalties by: whole stories, or contiguous blocks if there is one story only."""
+    stories = [run.story for run in runs]
+    lengths = [run.n_trs for run in runs]
+    n_stories = len(set(stories))
+    if n_stories > 1:
+        return story_folds(stories, lengths, n_folds=min(n_folds, n_stories))
+    return contiguous_folds(sum(lengths), n_folds, gap_trs=int(np.ceil(BORDER_S / runs[0].tr_s)))
+
+
+def _penalties(settings: AlignmentSettings) -> np.ndarray:
+    return huth_penalties() if settings.penalties is None else np.asarray(settings.penalties)
+
+
+def _cross_validated(
+    x: np.ndarray, bold: np.ndarray, runs: Sequence[Run], outer: Sequence[Fold], settings: AlignmentSettings
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    prediction = np.full(bold.shape, np.nan, np.float32)
+    log_penalty, cv_r = np.zeros(bold.shape[1]), np.zeros(bold.shape[1])
+    gap = int(np.ceil(BORDER_S / runs[0].tr_s))
+    for fold in outer:
+        inside = contiguous_folds(len(fold.train), settings.n_folds, gap_trs=gap)
+        fit = ridge_cv(x[fold.train], bold[fold.train], inside, _penalties(settings))
+        # z-scored within the block, so that block means, which no block can know of itself, do not count.
+        prediction[fold.held_out] = zscore(fit.predict(x[fold.held_out]))
+        log_penalty += np.log10(fit.penalty) / len(outer)
+        cv_r += fit.cv_score / len(outer)
+    return prediction, 10**log_penalty, cv_r

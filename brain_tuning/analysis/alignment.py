@@ -131,7 +131,7 @@ def align(
         if outer:
             prediction, penalty, cv_r = _cross_validated(x, bold, fitted, outer, settings)
         else:
-            fit = ridge_cv(x, bold, inner_folds(fitted, settings.n_folds), _penalties(settings))
+            fit = ridge_cv(x, bold, inner_folds(fitted, settings.n_folds), chosen_penalties(settings))
             prediction, penalty, cv_r = fit.predict(x_test), fit.penalty, fit.cv_score
         seconds = {"features": made - started, "ridge": time.monotonic() - made}
         results[label] = Alignment(prediction.astype(np.float32), penalty, cv_r, seconds)
@@ -148,7 +148,8 @@ def inner_folds(runs: Sequence[Run], n_folds: int) -> list[Fold]:
     return contiguous_folds(sum(lengths), n_folds, gap_trs=int(np.ceil(BORDER_S / runs[0].tr_s)))
 
 
-def _penalties(settings: AlignmentSettings) -> np.ndarray:
+def chosen_penalties(settings: AlignmentSettings) -> np.ndarray:
+    """The ridge penalties to choose from, (n_penalties,)."""
     return huth_penalties() if settings.penalties is None else np.asarray(settings.penalties)
 
 
@@ -160,7 +161,7 @@ def _cross_validated(
     gap = int(np.ceil(BORDER_S / runs[0].tr_s))
     for fold in outer:
         inside = contiguous_folds(len(fold.train), settings.n_folds, gap_trs=gap)
-        fit = ridge_cv(x[fold.train], bold[fold.train], inside, _penalties(settings))
+        fit = ridge_cv(x[fold.train], bold[fold.train], inside, chosen_penalties(settings))
         # z-scored within the block, so that block means, which no block can know of itself, do not count.
         prediction[fold.held_out] = zscore(fit.predict(x[fold.held_out]))
         log_penalty += np.log10(fit.penalty) / len(outer)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from brain_tuning.corpus import Run
+from brain_tuning.corpus.schema import Run
 from brain_tuning.timing import fir_delays
 from brain_tuning.timing.runs import lead_in
 

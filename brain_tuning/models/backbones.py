@@ -62,11 +62,22 @@ def load_backbone_config(name: str, revision: str | None = None) -> PreTrainedCo
     return config
 
 
-def pinned_revision(name: str, config: PreTrainedConfig) -> str | None:
-    """The commit (or content hash) that ``config`` was read at; None for a local folder."""
+def pinned_revision(name: str, revision: str | None) -> str | None:
+    """The commit (or content hash) a backbone just loaded was read at; None for a local folder.
+
+    Args:
+        name: whose config is in the cache already.
+        revision: commit, branch or tag it was asked for at.
+    """
     if name in BUNDLED:
         return bundled_revision(name)
-    return getattr(config, "_commit_hash", None)
+    if Path(name).is_dir():
+        return None
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(name, "config.json", revision=revision or "main")
+    # The cache keeps each commit's files in snapshots/<commit>/.
+    return Path(cached).parent.name if isinstance(cached, str) else revision
 
 
 def load_backbone(name: str, revision: str | None = None, *, dropout: bool = False) -> nn.Module:

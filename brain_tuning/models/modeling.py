@@ -114,7 +114,7 @@ class BrainWavLMForFMRIEncoding(BrainEncodingPreTrainedModel):
             BackboneError: the backbone cannot be found or is of another family.
         """
         speech_config = load_backbone_config(name, revision)
-        pinned = pinned_revision(name, speech_config) or revision
+        pinned = pinned_revision(name, revision)
         speech_config._name_or_path = name  # else the folder of a bundled backbone would be published
         config = cls.config_class(
             speech_config=speech_config,

@@ -196,6 +196,7 @@ def _write_lora(model: BrainWavLMForFMRIEncoding, name: str, place: Path) -> Non
     state = get_peft_model_state_dict(model.backbone, adapter_name=name)
     renamed = {_PEFT_PREFIX + key: value.contiguous() for key, value in state.items()}
     save_file(renamed, place / "adapter_model.safetensors", metadata={"format": "pt"})
+    lora.target_modules = sorted(lora.target_modules)  # type: ignore[arg-type,assignment]  # a set has no order to repeat
     was, lora.inference_mode = lora.inference_mode, True
     lora.save_pretrained(str(place))
     lora.inference_mode = was
@@ -262,6 +263,44 @@ def load(
         _load_head(model, name, source)
     model.set_adapter(str(merged_into_root) if merged_into_root in names else names[0])
     return model.to(dtype).eval()
+
+
+def load_adapter(backbone: nn.Module, name: str | Path, adapter: str | None = None, **hub: Any) -> nn.Module:
+    """Put a published adapter on a speech encoder that is loaded already; its features are then tuned.
+
+    Args:
+        backbone: the stock encoder the adapter was tuned from; it is changed in place (WavLM's attention is
+            replaced by an equal one that LoRA reaches).
+        name: folder or Hub id of a published repository.
+        adapter: one of its adapters; None for its default.
+        **hub: revision, token, cache_dir, ...
+
+    Returns:
+        The backbone, in evaluation mode, with the adapter active. Call again for another adapter.
+
+    Raises:
+        AdapterError: no such repository or adapter, or it does not fit the backbone.
+    """
+    source = Source.open(name, hub)
+    said = source.json("encoding/config.json")
+    chosen = adapter or str(said.get("default_adapter"))
+    if chosen not in (said.get("adapters") or {}):
+        raise AdapterError(
+            f"there is no adapter {chosen!r}",
+            where=source.name,
+            expected=f"one of {', '.join(said.get('adapters') or {}) or '(none)'}",
+        )
+    if not said.get("lora"):
+        raise AdapterError(
+            "the repository was tuned in full and has no adapters", where=source.name, remedy="load its root with AutoModel"
+        )
+    tensors = source.tensors(f"adapters/{chosen}/adapter_model.safetensors")
+    family_of(backbone.config).prepare(backbone)  # type: ignore[arg-type]
+    if chosen not in getattr(backbone, "peft_config", {}):
+        adapters.attach(backbone, chosen, adapters.lora_config(backbone, said["lora"], said["layer"]))
+    _set_lora(backbone, chosen, tensors, source)
+    adapters.switch(backbone, chosen)
+    return backbone.eval()
 
 
 def _base_state(

@@ -14,6 +14,7 @@ from brain_tuning.errors import CorpusError
 
 from . import cortex
 from .drivers import driver_groups
+from .flat_map import flat_map
 from .speech import SAMPLING_RATE_HZ
 from .stories import make_story
 
@@ -117,7 +118,15 @@ class World:
             }
             for subject in self.subjects
         }
-        return {"settings": asdict(self.settings), "mean_ceiling_by_region": ceilings}
+        flat_maps = {
+            subject.name: {
+                "positions": np.round(flat_map(subject.region_of, subject.hemisphere_of), 3).tolist(),
+                "region": subject.region_of.tolist(),
+                "hemisphere": subject.hemisphere_of.tolist(),
+            }
+            for subject in self.subjects
+        }
+        return {"settings": asdict(self.settings), "mean_ceiling_by_region": ceilings, "flat_maps": flat_maps}
 
 
 def simulate(destination: str | Path, settings: Simulation | None = None, *, overwrite: bool = False) -> Path:
@@ -143,7 +152,7 @@ def simulate(destination: str | Path, settings: Simulation | None = None, *, ove
     def runs(subject: cortex.Subject) -> Iterator[RunInput]:
         for run in world.listenings(subject):
             yield RunInput(
-                run.story, 0, run.repeat, run.split, TR_S, ONSET_S, run.bold, trim="first 5.0 s of the story, last TR"
+                run.story, 0, run.repeat, run.split, TR_S, ONSET_S, run.bold, trim=f"responses begin {ONSET_S:.3f} s into the story"
             )
 
     return write_corpus(

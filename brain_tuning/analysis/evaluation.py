@@ -1,0 +1,276 @@
+"""Evaluate models on a corpus: alignment of tuned, untuned and baseline features, written as one JSON file.
+
+Beside ``results.json`` a safetensors file holds what the means were taken over: the correlation of each voxel
+for each set of features, and the predictions of each tuned model's own head on the test stories.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from brain_tuning.atomic import whole_file
+from brain_tuning.corpus import Corpus, Run, open_corpus
+from brain_tuning.encoding.design import StoryFeatures
+from brain_tuning.encoding.scores import pearson_r
+from brain_tuning.errors import AdapterError
+from brain_tuning.features.low_level import baseline_features
+from brain_tuning.features.story import model_features
+from brain_tuning.models.modeling import BrainWavLMForFMRIEncoding
+from brain_tuning.models.stem import StemCache
+from brain_tuning.shared_files import shared_file
+from brain_tuning.versions import versions
+
+from .alignment import Alignment, AlignmentSettings, align
+
+log = logging.getLogger(__name__)
+
+UNTUNED = "untuned"
+#: regions of this kind choose voxels to tune on; they are not reported unless asked for
+SELECTION = "selection"
+
+
+@dataclass(frozen=True)
+class EvaluationJob:
+    """What is evaluated.
+
+    Args:
+        corpus: folder or Hub id.
+        subject: whose responses.
+        models: folders or ids of tuned models; their untuned backbone is added by itself.
+        output: folder for ``results.json`` and ``voxels.safetensors``.
+        baselines: names in :data:`brain_tuning.features.low_level.BASELINES`.
+        regions: names of regions to report; None for all that are not mere selections of voxels.
+        backbone: to evaluate when no tuned model is given (with the window plan of ``recipe_config``).
+        recipe_config: fields of the model config for that backbone.
+        settings: the same for all.
+        stem_cache_mb: memory for outputs of the frozen stem, which tuned and untuned share.
+    """
+
+    corpus: str
+    subject: str
+    models: tuple[str, ...]
+    output: Path
+    baselines: tuple[str, ...] = ()
+    regions: tuple[str, ...] | None = None
+    backbone: str | None = None
+    recipe_config: Mapping[str, Any] | None = None
+    settings: AlignmentSettings = AlignmentSettings()
+    stem_cache_mb: int = 1024
+
+
+def evaluate_models(
+    job: EvaluationJob, *, report: Callable[[str], object] = log.info, stem_cache: StemCache | None = None
+) -> dict[str, Any]:
+    """Run the evaluation and write its files.
+
+    Args:
+        job: what to evaluate.
+        report: called with a line of progress now and then.
+        stem_cache: one to share with other work in this process.
+
+    Returns:
+        What ``results.json`` holds: ``rows`` of {subject, region, model, r, r_normalised, ceiling, n_voxels, ...},
+        and everything needed to run it again.
+
+    Raises:
+        BrainTuningError: bad input of any kind; nothing is left half-written.
+    """
+    corpus = open_corpus(job.corpus)
+    tuned = _load_tuned(job.models)
+    cache = stem_cache or StemCache(job.stem_cache_mb * 2**20)
+    models = {**_untuned(job, tuned), **tuned}
+    features: dict[str, StoryFeatures] = {}
+    for label, model in models.items():
+        model.stem_cache = cache
+        features[label] = model_features(model, corpus)
+    features.update({name: baseline_features(name, corpus) for name in job.baselines})
+    measured, pieces, aligned = align(corpus, job.subject, features, job.settings, report=report)
+    r = {label: _voxelwise(result, measured) for label, result in aligned.items()}
+    heads = {} if job.settings.cross_validate else _head_predictions(tuned, corpus, pieces)
+    results = {
+        "subject": job.subject,
+        "rows": _rows(job, corpus, r),
+        "head": _head_rows(job, corpus, heads, measured),
+        "models": {label: _described(model) for label, model in models.items()},
+        "corpus": _corpus_described(corpus, job.subject),
+        "settings": {**asdict(job.settings), "penalties": _penalties(job)},
+        "seconds": {label: {k: round(v, 2) for k, v in result.seconds.items()} for label, result in aligned.items()},
+        "median_penalty": {label: _finite(np.nanmedian(result.penalty)) for label, result in aligned.items()},
+        "versions": versions(),
+    }
+    job.output.mkdir(parents=True, exist_ok=True)
+    tensors = {f"r/{label}": values.astype(np.float32) for label, values in r.items()}
+    for label, (prediction, voxels) in heads.items():
+        tensors[f"prediction/{label}"], tensors[f"voxels/{label}"] = prediction, voxels
+    tensors["tr_times_s"] = np.concatenate([run.tr_times_s for run in pieces])
+    with whole_file(job.output / "voxels.safetensors") as path:
+        save_file({key: np.ascontiguousarray(value) for key, value in tensors.items()}, path)
+    with whole_file(job.output / "results.json") as path:
+        path.write_text(json.dumps(results, indent=2, allow_nan=False) + "\n")
+    return results
+
+
+def model_label(model: BrainWavLMForFMRIEncoding) -> str:
+    """``tuned-<roi>`` of the active adapter."""
+    described = (model.config.adapters or {})[str(model.config.default_adapter)]
+    return f"tuned-{described.get('roi', model.config.default_adapter)}"
+
+
+def _load_tuned(names: tuple[str, ...]) -> dict[str, BrainWavLMForFMRIEncoding]:
+    loaded: dict[str, BrainWavLMForFMRIEncoding] = {}
+    for name in names:
+        folder = Path(name)
+        # The folder of a tuning run stands for the model in it.
+        model = BrainWavLMForFMRIEncoding.from_pretrained(folder / "model" if (folder / "run.json").is_file() else name)
+        label = model_label(model.eval())
+        if label in loaded:
+            raise AdapterError(
+                f"two models are both {label}", where=name, remedy="evaluate them one at a time, into two outputs"
+            )
+        loaded[label] = model
+    return loaded
+
+
+def _untuned(job: EvaluationJob, tuned: dict[str, BrainWavLMForFMRIEncoding]) -> dict[str, BrainWavLMForFMRIEncoding]:
+    """The backbone that the tuned models started from, with their layer and window plan."""
+    fields = ("layer", "context_s", "stride_s", "read", "lanczos_lobes")
+    plans = {
+        (model.config.base_model_name_or_path, model.config.base_model_revision, *(getattr(model.config, f) for f in fields))
+        for model in tuned.values()
+    }
+    if len(plans) > 1:
+        raise AdapterError(
+            "the models differ in backbone, layer or window plan",
+            expected="models that share one untuned baseline",
+            remedy="evaluate them one at a time",
+        )
+    if plans:
+        name, revision, *values = next(iter(plans))
+        settings = dict(zip(fields, values, strict=True))
+    elif job.backbone:
+        name, revision, settings = job.backbone, None, dict(job.recipe_config or {})
+    else:
+        return {}
+    return {UNTUNED: BrainWavLMForFMRIEncoding.from_backbone(name, revision=revision, **settings).eval()}
+
+
+def _head_predictions(
+    tuned: dict[str, BrainWavLMForFMRIEncoding], corpus: Corpus, pieces: list[Run]
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """What each tuned model itself predicts for the test stories, and for which voxels."""
+    return {
+        label: (
+            np.concatenate([model.predict(corpus.audio(run.story), run.tr_times_s) for run in pieces]),
+            model.head.voxels.cpu().numpy(),  # type: ignore[operator,union-attr]
+        )
+        for label, model in tuned.items()
+    }
+
+
+def _voxelwise(result: Alignment, measured: np.ndarray) -> np.ndarray:
+    import evaluate
+
+    metric = evaluate.load(str(shared_file("evaluation/metrics/voxelwise_pearson")))
+    if np.isnan(result.prediction).all(axis=1).any():
+        return pearson_r(result.prediction, measured)
+    return metric.compute(predictions=result.prediction, references=measured, return_per_voxel=True)["per_voxel"]
+
+
+def _rows(job: EvaluationJob, corpus: Corpus, r: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+    import evaluate
+
+    summary = evaluate.load(str(shared_file("evaluation/metrics/region_summary")))
+    regions = _reported_regions(job, corpus)
+    ceiling = corpus.noise_ceiling(job.subject)
+    rows = []
+    for label, values in r.items():
+        for row in summary.compute(predictions=values, regions=regions, noise_ceiling=ceiling)["regions"]:
+            rows.append(
+                {
+                    "subject": job.subject,
+                    "region": row["region"],
+                    "model": label,
+                    "r": _finite(row["mean_r"]),
+                    "r_normalised": _finite(row["mean_r_normalised"]),
+                    "ceiling": _finite(row["mean_ceiling"]),
+                    "n_voxels": row["n_voxels"],
+                    "n_unscored": row["n_nan"],
+                    "n_normalised": row["n_normalised"],
+                }
+            )
+    return rows
+
+
+def _head_rows(
+    job: EvaluationJob, corpus: Corpus, heads: dict[str, tuple[np.ndarray, np.ndarray]], measured: np.ndarray
+) -> list[dict[str, Any]]:
+    """Mean correlation of the tuned heads' own predictions, by region."""
+    rows = []
+    for label, (prediction, voxels) in heads.items():
+        r = np.full(corpus.n_voxels(job.subject), np.nan)
+        r[voxels] = pearson_r(prediction, measured[:, voxels])
+        for region, members in _reported_regions(job, corpus).items():
+            inside = np.intersect1d(members, voxels)
+            if inside.size:
+                rows.append(
+                    {
+                        "subject": job.subject, "region": region, "model": label,
+                        "r": _finite(np.nanmean(r[inside])), "n_voxels": int(inside.size),
+                    }
+                )  # fmt: skip
+    return rows
+
+
+def _reported_regions(job: EvaluationJob, corpus: Corpus) -> dict[str, np.ndarray]:
+    if job.regions is not None:
+        return {name: corpus.region(job.subject, name) for name in job.regions}
+    kinds = corpus.region_kinds(job.subject)
+    named = {name: v for name, v in corpus.regions(job.subject).items() if kinds.get(name) != SELECTION}
+    return named or {"all": np.arange(corpus.n_voxels(job.subject))}
+
+
+def _described(model: BrainWavLMForFMRIEncoding) -> dict[str, Any]:
+    config = model.config
+    return {
+        "backbone": config.base_model_name_or_path,
+        "revision": config.base_model_revision,
+        "layer": config.layer,
+        "window": {"context_s": config.context_s, "stride_s": config.stride_s, "read": config.read},
+        "adapter": config.default_adapter,
+        **((config.adapters or {}).get(str(config.default_adapter)) or {}),
+    }
+
+
+def _corpus_described(corpus: Corpus, subject: str) -> dict[str, Any]:
+    runs = corpus.runs(subject)
+    return {
+        "name": corpus.name,
+        "source": corpus.meta.get("source"),
+        "licence": corpus.meta.get("licence"),
+        "surrogate_audio": corpus.surrogate_audio,
+        "notes": corpus.meta.get("notes"),
+        "split": {s: sorted({run.story for run in runs if run.split == s}) for s in ("train", "validation", "test")},
+        "n_test_repeats": len({run.repeat for run in runs if run.split == "test"}),
+        "trims": sorted({run.trim for run in runs if run.trim}),
+        "tr_s": sorted({run.tr_s for run in runs}),
+        "ledger": corpus.ledger(subject).counts(),
+    }
+
+
+def _penalties(job: EvaluationJob) -> list[float]:
+    from .alignment import chosen_penalties
+
+    return [float(p) for p in chosen_penalties(job.settings)]
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

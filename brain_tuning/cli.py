@@ -1,0 +1,206 @@
+"""The command ``brain-tuning``: the only module that knows all the others, and none of their numerics."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from .terminal import run_command
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse the command line and run it; returns the exit code."""
+    args = _parser().parse_args(argv)
+    return run_command(lambda: args.run(args))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="brain-tuning", description="Fine-tune speech encoders on fMRI.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _corpus_commands(commands.add_parser("corpus", help="make or inspect a corpus"))
+    _tune_command(commands.add_parser("tune", help="tune a backbone on a subject's region"))
+    _align_command(commands.add_parser("align", help="compare tuned and untuned models by brain alignment"))
+    _push_command(commands.add_parser("push", help="publish a tuning run to the Hub"))
+    _pull_command(commands.add_parser("pull", help="download and check a published repository"))
+    _demo_command(commands.add_parser("demo", help="the whole road on simulated data, offline"))
+    return parser
+
+
+def _corpus_commands(parser: argparse.ArgumentParser) -> None:
+    kinds = parser.add_subparsers(required=True, metavar="KIND")
+
+    lebel = kinds.add_parser("lebel2023", help="read ds003020 (LeBel et al. 2023) as OpenNeuro lays it out")
+    lebel.add_argument("root", type=Path)
+    lebel.add_argument("--subject", action="append", required=True, dest="subjects", help="e.g. UTS03; repeatable")
+    lebel.add_argument("--story", action="append", dest="stories", help="only these stories; repeatable")
+    lebel.add_argument("--test", action="append", help="test story (default: wheretheressmoke)")
+    lebel.add_argument("--validation", action="append", help="validation story (default: fromboyhoodtofatherhood)")
+    lebel.add_argument("--regions", type=Path, help="YAML, JSON or npz: region -> voxel indices (one subject)")
+    lebel.set_defaults(run=_lebel2023)
+
+    folder = kinds.add_parser("folder", help="read audio and responses that a corpus.yaml describes")
+    folder.add_argument("root", type=Path)
+    folder.set_defaults(run=_folder)
+
+    simulated = kinds.add_parser("simulate", help="simulate stories and listeners with a known truth")
+    simulated.add_argument("--subjects", type=int, default=2)
+    simulated.add_argument("--stories", type=int, default=12, help="training stories")
+    simulated.add_argument("--story-s", type=float, default=180.0)
+    simulated.add_argument("--test-story-s", type=float, default=480.0)
+    simulated.add_argument("--repeats", type=int, default=10, help="listenings to the test story")
+    simulated.add_argument("--seed", type=int, default=0)
+    simulated.add_argument("--layout", choices=("corpus", "ds003020"), default="corpus")
+    simulated.set_defaults(run=_simulate)
+
+    for reader in (lebel, folder):
+        reader.add_argument("--convert-audio", action="store_true", help="downmix and resample to 16 kHz mono")
+        reader.add_argument("--bold-dtype", choices=("float32", "float16"), default="float32")
+    for maker in (lebel, folder, simulated):
+        maker.add_argument("--output", type=Path, required=True, help="corpus folder to write")
+        maker.add_argument("--overwrite", action="store_true", help="replace an existing corpus")
+
+    inspect = kinds.add_parser("inspect", help="say what a corpus holds")
+    inspect.add_argument("corpus", help="folder or Hub id")
+    inspect.set_defaults(run=_inspect)
+
+
+def _lebel2023(args: argparse.Namespace) -> None:
+    from .corpus.readers.lebel2023 import read_lebel2023
+
+    made = read_lebel2023(
+        args.root,
+        subjects=args.subjects,
+        stories=args.stories,
+        destination=args.output,
+        test=args.test,
+        validation=args.validation,
+        regions=args.regions,
+        convert_audio=args.convert_audio,
+        overwrite=args.overwrite,
+        bold_dtype=args.bold_dtype,
+    )
+    print(f"corpus: {made}")
+
+
+def _folder(args: argparse.Namespace) -> None:
+    from .corpus.readers.folder import read_folder
+
+    made = read_folder(
+        args.root,
+        destination=args.output,
+        convert_audio=args.convert_audio,
+        overwrite=args.overwrite,
+        bold_dtype=args.bold_dtype,
+    )
+    print(f"corpus: {made}")
+
+
+def _simulate(args: argparse.Namespace) -> None:
+    from .corpus.simulator.ds003020 import write_tree
+    from .corpus.simulator.simulate import Simulation, simulate
+
+    settings = Simulation(
+        n_subjects=args.subjects,
+        n_train_stories=args.stories,
+        story_s=args.story_s,
+        test_story_s=args.test_story_s,
+        n_repeats=args.repeats,
+        seed=args.seed,
+    )
+    write = simulate if args.layout == "corpus" else write_tree
+    print(f"{args.layout}: {write(args.output, settings, overwrite=args.overwrite)}")
+
+
+def _inspect(args: argparse.Namespace) -> None:
+    from .corpus import open_corpus
+
+    print(json.dumps(open_corpus(args.corpus).summary(), indent=2))
+
+
+def _tune_command(parser: argparse.ArgumentParser) -> None:
+    from .tuning.command import add_arguments, run
+
+    add_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def _align_command(parser: argparse.ArgumentParser) -> None:
+    from .analysis.command import add_arguments, run
+
+    add_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def _push_command(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--run", dest="tuning_run", type=Path, required=True, help="folder of a finished tuning run")
+    parser.add_argument("--repo-id", required=True, help="namespace/name on the Hub")
+    parser.add_argument("--results", type=Path, help="results.json of `brain-tuning align`")
+    parser.add_argument("--dry-run", type=Path, metavar="DIR", help="write what would be pushed to DIR, push nothing")
+    parser.add_argument("--private", action="store_true")
+    parser.add_argument("--licence", default="cc-by-sa-3.0", help="of the weights (default: WavLM's cc-by-sa-3.0)")
+    parser.add_argument("--consent", default="", help="what participants agreed to, in the corpus' words")
+    parser.add_argument("--corpus-id", help="Hub id of the corpus, if it is there")
+    parser.add_argument("--adapters-only", action="store_true", help="leave the merged model out: a few MB")
+    parser.set_defaults(run=_push)
+
+
+def _push(args: argparse.Namespace) -> None:
+    import tempfile
+
+    from .errors import PublishError
+    from .hub.publish import assemble
+    from .hub.push import push
+
+    results = None
+    if args.results:
+        try:
+            results = json.loads(args.results.read_text())
+        except (OSError, json.JSONDecodeError) as error:
+            raise PublishError(
+                "the results cannot be read", where=args.results, expected="results.json of `brain-tuning align`"
+            ) from error
+    with tempfile.TemporaryDirectory(prefix="brain-tuning-push-") as folder:
+        layout = assemble(
+            args.tuning_run,
+            Path(folder) / "repository",
+            repo_id=args.repo_id,
+            results=results,
+            licence=args.licence,
+            consent=args.consent,
+            corpus_id=args.corpus_id,
+            adapters_only=args.adapters_only,
+        )
+        print(push(layout.folder, args.repo_id, private=args.private, dry_run=args.dry_run))
+
+
+def _pull_command(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("repo_id", help="namespace/name on the Hub")
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--revision")
+    parser.add_argument("--overwrite", action="store_true")
+    parser.set_defaults(run=_pull)
+
+
+def _pull(args: argparse.Namespace) -> None:
+    from .hub.pull import pull
+
+    print(f"pulled: {pull(args.repo_id, args.output, revision=args.revision, overwrite=args.overwrite)}")
+
+
+def _demo_command(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", type=Path, default=Path("runs/demo"))
+    parser.add_argument("--seed", type=int, default=0, help="of the simulation and of tuning")
+    parser.add_argument("--control", action="store_true", help="also tune on shuffled stories, which must gain nothing")
+    parser.set_defaults(run=_demo)
+
+
+def _demo(args: argparse.Namespace) -> None:
+    from .demo import run_demo
+
+    run_demo(args.output, seed=args.seed, control=args.control)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

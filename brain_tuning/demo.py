@@ -1,0 +1,216 @@
+"""The demo: from a simulated story to a published adapter and back, offline, with the truth beside every number."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file
+
+from .analysis.command import format_table
+from .analysis.evaluation import EvaluationJob, evaluate_models
+from .atomic import whole_file
+from .corpus import Corpus, open_corpus
+from .corpus.simulator.simulate import Simulation, simulate
+from .errors import BrainTuningError, require_package
+from .hub.card_context import Figure
+from .hub.publish import assemble, repository_name
+from .models.stem import StemCache
+from .tuning.loop import TuningJob, tune
+from .tuning.recipe import Recipe, load_recipe
+from .versions import versions
+
+log = logging.getLogger(__name__)
+
+ROIS = ("all", "AC")
+CONSENT = "No person was scanned: every response is simulated."
+
+
+def run_demo(output: Path, *, seed: int = 0, control: bool = False) -> dict[str, Any]:
+    """Simulate, tune, align, publish to a local folder, load back, and write summary and report.
+
+    Args:
+        output: folder; what an earlier demo left there is kept where it is complete and of the same seed.
+        seed: of the simulation and of tuning.
+        control: also tune on responses shuffled between stories, which must remove the gain.
+
+    Returns:
+        What ``summary.json`` holds.
+
+    Raises:
+        BrainTuningError: something that must hold does not.
+    """
+    for package in ("espeakng_loader", "matplotlib"):
+        require_package(package)
+    started = time.monotonic()
+    recipe = load_recipe("demo").changed(seed=42 + seed)
+    corpus = _corpus(output / f"corpus-seed{seed}", seed)
+    cache = StemCache(2**30)
+    jobs = {
+        (subject, roi): TuningJob(recipe, str(corpus.path), subject, roi, output / "tune" / f"{subject}-{roi.lower()}")
+        for subject in corpus.subjects
+        for roi in ROIS
+    }
+    for job in jobs.values():
+        _tuned(job, cache)
+    if control:
+        for subject in corpus.subjects:
+            place = output / "tune" / f"{subject}-control"
+            _tuned(TuningJob(recipe.changed(control="shuffled_stories"), str(corpus.path), subject, "all", place), cache)
+    results = {subject: _aligned(output, corpus, subject, cache) for subject in corpus.subjects}
+    rows = [_with_truth(row, corpus) for result in results.values() for row in result["rows"]]
+    if control:
+        rows += [_with_truth(row, corpus) for subject in corpus.subjects for row in _control_rows(output, corpus, subject, cache)]
+    published = _published(output, jobs, results)
+    loaded = _loaded_back(published)
+    summary = {
+        "rows": rows,
+        "loaded_back": loaded,
+        "seed": seed,
+        "recipe": recipe.to_dict(),
+        "seconds": round(time.monotonic() - started, 1),
+        "versions": versions(),
+    }
+    with whole_file(output / "summary.json") as path:
+        path.write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n")
+    report = _report(output, corpus, jobs, rows, summary)
+    print(format_table(rows))
+    print(f"\nLoaded back with AutoModel in a fresh process: {len(loaded)} repositories, all tuned and equal.")
+    print(f"summary: {output / 'summary.json'}\nreport:  {report}\nhub:     {output / 'hub'}")
+    return summary
+
+
+def _corpus(place: Path, seed: int) -> Corpus:
+    if not place.exists():
+        log.info("simulating stories and listeners (seed %d)", seed)
+        simulate(place, Simulation(seed=seed))
+    return open_corpus(place)
+
+
+def _tuned(job: TuningJob, cache: StemCache) -> Path:
+    """Tune, or take what an earlier demo finished."""
+    described = job.output / "run.json"
+    if (job.output / "model").is_dir() and "finished" in json.loads(described.read_text()):
+        before: Recipe = job.recipe
+        if json.loads(described.read_text())["recipe"] == before.to_dict():
+            log.info("%s is tuned already", job.output)
+            return job.output
+        raise BrainTuningError(
+            "the demo's folder holds another run", where=job.output, remedy="remove the folder, or name another --output"
+        )
+    tune(job, resume=any((job.output / "checkpoints").glob("step-????????")), stem_cache=cache)
+    return job.output
+
+
+def _aligned(output: Path, corpus: Corpus, subject: str, cache: StemCache) -> dict[str, Any]:
+    job = EvaluationJob(
+        corpus=str(corpus.path),
+        subject=subject,
+        models=tuple(str(output / "tune" / f"{subject}-{roi.lower()}") for roi in ROIS),
+        output=output / "align" / subject,
+    )
+    return evaluate_models(job, stem_cache=cache)
+
+
+def _control_rows(output: Path, corpus: Corpus, subject: str, cache: StemCache) -> list[dict[str, Any]]:
+    job = EvaluationJob(
+        corpus=str(corpus.path),
+        subject=subject,
+        models=(str(output / "tune" / f"{subject}-control"),),
+        output=output / "align" / f"{subject}-control",
+    )
+    rows = evaluate_models(job, stem_cache=cache)["rows"]
+    return [{**row, "model": "tuned-control"} for row in rows if row["model"] != "untuned"]
+
+
+def _with_truth(row: dict[str, Any], corpus: Corpus) -> dict[str, Any]:
+    truth = corpus.meta["extra"]["simulation"]["mean_ceiling_by_region"][row["subject"]]
+    return {**row, "truth": truth[row["region"]]}
+
+
+def _published(output: Path, jobs: dict[tuple[str, str], TuningJob], results: dict[str, Any]) -> dict[str, Path]:
+    folders = {}
+    for (subject, roi), job in jobs.items():
+        name = repository_name(roi, subject)
+        folders[name] = output / "hub" / name
+        assemble(
+            job.output,
+            folders[name],
+            repo_id=f"brain-tuning/{name}",
+            results=results[subject],
+            figures=_figures(output, subject, results[subject]),
+            consent=CONSENT,
+            simulated=True,
+            overwrite=True,
+        )
+    return folders
+
+
+def _figures(output: Path, subject: str, result: dict[str, Any]) -> list[Figure]:
+    from .report.figures import region_bars
+    from .report.html import save_figure
+
+    place = output / "figures" / f"{subject}-regions.png"
+    save_figure(region_bars(result["rows"]), place)
+    return [Figure(str(place), f"Correlation by region, subject {subject}, simulated data")]
+
+
+def _loaded_back(published: dict[str, Path]) -> dict[str, Any]:
+    """Load every repository in a fresh process and compare with what the tuning run's model computes."""
+    command = [sys.executable, "-m", "brain_tuning.hub.load_back", *(str(path) for path in published.values())]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode:
+        raise BrainTuningError(f"a published repository does not load: {done.stderr.strip().splitlines()[-1:]}")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return {Path(path).name: value for path, value in found.items()}
+
+
+def _report(
+    output: Path, corpus: Corpus, jobs: dict[tuple[str, str], TuningJob], rows: list[dict[str, Any]], summary: dict[str, Any]
+) -> Path:
+    from .report.figures import Curve, FlatMap
+    from .report.html import ReportContext, write_report
+
+    curves = [Curve(f"{subject} {roi}", *_losses(job.output / "metrics.jsonl")) for (subject, roi), job in jobs.items()]
+    flat = corpus.meta["extra"]["simulation"]["flat_maps"]
+    maps = []
+    for subject in corpus.subjects:
+        scores = load_file(output / "align" / subject / "voxels.safetensors")
+        values = {key.removeprefix("r/"): np.asarray(v) for key, v in scores.items() if key.startswith("r/")}
+        maps.append(
+            FlatMap(
+                subject, np.array(flat[subject]["positions"]), flat[subject]["hemisphere"], flat[subject]["region"],
+                {label: values[label] for label in sorted(values, key=lambda k: k != "untuned")},
+            )
+        )  # fmt: skip
+    context = ReportContext(
+        title="Brain-tuning demo",
+        subtitle="A tiny WavLM, tuned on simulated listeners, evaluated on a story that neither tuning nor ridge has seen",
+        warnings=["Simulated data: synthesised speech and synthetic BOLD. No number here says anything about a brain."],
+        curves=curves,
+        rows=rows,
+        maps=maps,
+        facts={
+            "corpus": corpus.name,
+            "seed": summary["seed"],
+            "recipe": summary["recipe"]["name"],
+            "backbone": summary["recipe"]["backbone"],
+            "seconds in all": summary["seconds"],
+            **{f"version of {name}": version for name, version in summary["versions"].items()},
+        },
+        ledger=[{"subject": subject, **corpus.ledger(subject).counts()} for subject in corpus.subjects],
+    )
+    return write_report(output / "report.html", context)
+
+
+def _losses(metrics: Path) -> tuple[list[int], list[float]]:
+    steps = [line for line in map(json.loads, metrics.read_text().splitlines()) if line["kind"] == "step"]
+    return [line["step"] for line in steps], [line["loss"] for line in steps]

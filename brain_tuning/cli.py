@@ -159,7 +159,9 @@ def _push(args: argparse.Namespace) -> None:
             results = json.loads(args.results.read_text())
         except (OSError, json.JSONDecodeError) as error:
             raise PublishError(
-                "the results cannot be read", where=args.results, expected="results.json of `brain-tuning align`"
+                "the results cannot be read",
+                where=args.results,
+                expected="results.json of `brain-tuning align`",
             ) from error
     with tempfile.TemporaryDirectory(prefix="brain-tuning-push-") as folder:
         layout = assemble(

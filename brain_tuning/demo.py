@@ -63,11 +63,18 @@ def run_demo(output: Path, *, seed: int = 0, control: bool = False) -> dict[str,
     if control:
         for subject in corpus.subjects:
             place = output / "tune" / f"{subject}-control"
-            _tuned(TuningJob(recipe.changed(control="shuffled_stories"), str(corpus.path), subject, "all", place), cache)
+            _tuned(
+                TuningJob(recipe.changed(control="shuffled_stories"), str(corpus.path), subject, "all", place),
+                cache,
+            )
     results = {subject: _aligned(output, corpus, subject, cache) for subject in corpus.subjects}
     rows = [_with_truth(row, corpus) for result in results.values() for row in result["rows"]]
     if control:
-        rows += [_with_truth(row, corpus) for subject in corpus.subjects for row in _control_rows(output, corpus, subject, cache)]
+        rows += [
+            _with_truth(row, corpus)
+            for subject in corpus.subjects
+            for row in _control_rows(output, corpus, subject, cache)
+        ]
     published = _published(output, jobs, results)
     loaded = _loaded_back(published)
     summary = {
@@ -103,7 +110,9 @@ def _tuned(job: TuningJob, cache: StemCache) -> Path:
             log.info("%s is tuned already", job.output)
             return job.output
         raise BrainTuningError(
-            "the demo's folder holds another run", where=job.output, remedy="remove the folder, or name another --output"
+            "the demo's folder holds another run",
+            where=job.output,
+            remedy="remove the folder, or name another --output",
         )
     tune(job, resume=any((job.output / "checkpoints").glob("step-????????")), stem_cache=cache)
     return job.output
@@ -164,7 +173,12 @@ def _figures(output: Path, subject: str, result: dict[str, Any]) -> list[Figure]
 
 def _loaded_back(published: dict[str, Path]) -> dict[str, Any]:
     """Load every repository in a fresh process and compare with what the tuning run's model computes."""
-    command = [sys.executable, "-m", "brain_tuning.hub.load_back", *(str(path) for path in published.values())]
+    command = [
+        sys.executable,
+        "-m",
+        "brain_tuning.hub.load_back",
+        *(str(path) for path in published.values()),
+    ]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
@@ -174,7 +188,11 @@ def _loaded_back(published: dict[str, Path]) -> dict[str, Any]:
 
 
 def _report(
-    output: Path, corpus: Corpus, jobs: dict[tuple[str, str], TuningJob], rows: list[dict[str, Any]], summary: dict[str, Any]
+    output: Path,
+    corpus: Corpus,
+    jobs: dict[tuple[str, str], TuningJob],
+    rows: list[dict[str, Any]],
+    summary: dict[str, Any],
 ) -> Path:
     from .report.figures import Curve, FlatMap
     from .report.html import ReportContext, write_report

@@ -137,9 +137,7 @@ def error_rate(model: WavLMModel, head: torch.nn.Linear, stream: ClipStream, n_c
     for _ in range(n_clips):
         audio, labels = stream.clip()
         logits = head(model(torch.from_numpy(audio)[None]).last_hidden_state)[0]
-        e, n = phoneme_errors(
-            logits.argmax(-1).numpy(), frame_labels(labels, len(logits)), stream.classes[SILENCE]
-        )
+        e, n = phoneme_errors(logits.argmax(-1).numpy(), frame_labels(labels, len(logits)), stream.classes[SILENCE])
         errors, total = errors + e, total + n
     model.train()
     return 100.0 * errors / total

@@ -6,6 +6,17 @@ Every name is imported when it is first used, so that importing this package cos
 from __future__ import annotations
 
 from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .audio import read_audio
+    from .ceiling import schoppe_ceiling
+    from .ledger import VoxelLedger, examine
+    from .schema import Interval, Run, RunInput, Story, StoryInput, SubjectInput
+    from .splits import assign_splits
+    from .store import Corpus, open_corpus
+    from .textgrid import read_textgrid
+    from .writer import write_corpus
 
 _MODULE_OF = {
     "Corpus": "store",
@@ -25,7 +36,23 @@ _MODULE_OF = {
     "assign_splits": "splits",
 }
 
-__all__ = list(_MODULE_OF)
+__all__ = [
+    "Corpus",
+    "Interval",
+    "Run",
+    "RunInput",
+    "Story",
+    "StoryInput",
+    "SubjectInput",
+    "VoxelLedger",
+    "assign_splits",
+    "examine",
+    "open_corpus",
+    "read_audio",
+    "read_textgrid",
+    "schoppe_ceiling",
+    "write_corpus",
+]
 
 
 def __getattr__(name: str) -> object:

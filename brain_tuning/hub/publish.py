@@ -95,7 +95,9 @@ def _finished(run: Path) -> dict[str, Any]:
     try:
         described = json.loads((run / "run.json").read_text())
     except (FileNotFoundError, json.JSONDecodeError) as error:
-        raise PublishError("this is not the folder of a tuning run", where=run, expected="run.json and model/") from error
+        raise PublishError(
+            "this is not the folder of a tuning run", where=run, expected="run.json and model/"
+        ) from error
     if "finished" not in described or not (run / "model").is_dir():
         raise PublishError("the tuning run is not finished", where=run, remedy="continue it with --resume")
     return described

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
-from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.tuners.lora import Linear as LoraLinear
 from torch import nn
+from transformers import PreTrainedModel
 
 from brain_tuning.errors import AdapterError
 
@@ -16,7 +17,7 @@ from .families import family_of
 LORA_KEYS = ("r", "lora_alpha", "lora_dropout", "target_modules")
 
 
-def lora_config(backbone: nn.Module, lora: dict, layer: int) -> LoraConfig:
+def lora_config(backbone: PreTrainedModel, lora: dict, layer: int) -> LoraConfig:
     """PEFT's config of adapters on the layers that are computed.
 
     Args:
@@ -25,12 +26,16 @@ def lora_config(backbone: nn.Module, lora: dict, layer: int) -> LoraConfig:
         layer: ``hidden_states`` index that is read: LoRA above it would never receive a gradient.
 
     Raises:
-        AdapterError: an unknown key, or a target that LoRA cannot reach in this family.
+        AdapterError: an unknown key, no target, or one that LoRA cannot reach in this family.
     """
     unknown = sorted(set(lora) - set(LORA_KEYS))
     if unknown:
         raise AdapterError(f"unknown LoRA key {unknown[0]!r}", expected=f"some of {', '.join(LORA_KEYS)}")
     allowed = family_of(backbone.config).lora_targets
+    if not lora.get("target_modules"):
+        raise AdapterError(
+            "the LoRA settings name no target_modules", expected=f"some of {', '.join(allowed)}"
+        )
     wrong = sorted(set(lora["target_modules"]) - set(allowed))
     if wrong:
         raise AdapterError(
@@ -49,9 +54,9 @@ def attach(backbone: nn.Module, name: str, config: LoraConfig) -> None:
     inject_adapter_in_model(config, backbone, adapter_name=name)
 
 
-def tuner_layers(backbone: nn.Module) -> dict[str, BaseTunerLayer]:
+def tuner_layers(backbone: nn.Module) -> dict[str, LoraLinear]:
     """Every module that carries adapters, by its name in the backbone."""
-    return {name: module for name, module in backbone.named_modules() if isinstance(module, BaseTunerLayer)}
+    return {name: module for name, module in backbone.named_modules() if isinstance(module, LoraLinear)}
 
 
 def switch(backbone: nn.Module, name: str) -> None:
@@ -65,7 +70,8 @@ def adapter_parameters(backbone: nn.Module, name: str) -> dict[str, nn.Parameter
     return {
         key: parameter
         for key, parameter in backbone.named_parameters()
-        if "lora_" in key and f".{name}." in key
+        # <module>.lora_A.<adapter>.weight: an adapter may be called like a module
+        if ".lora_" in key and key.split(".")[-2] == name
     }
 
 
@@ -80,8 +86,8 @@ def merged_state_dict(backbone: nn.Module, name: str | None, sign: float = 1.0) 
         if owner.endswith(".base_layer"):
             owner = owner.removesuffix(".base_layer")
             value = value.detach().float().clone()
-            if leaf == "weight" and name is not None and name in tuned[owner].lora_A:  # type: ignore[operator]
-                value += sign * tuned[owner].get_delta_weight(name).detach().float()  # type: ignore[operator]
+            if leaf == "weight" and name is not None and name in tuned[owner].lora_A:
+                value += sign * tuned[owner].get_delta_weight(name).detach().float()
             key = f"{owner}.{leaf}"
         plain[key] = value.detach().clone()
     return plain
@@ -119,10 +125,12 @@ def audit_gradients(
                 noise = torch.randn(kept[key].shape, generator=generator) * 1e-2
                 parameters[key].add_(noise.to(parameters[key].device, parameters[key].dtype))
         after = output()
-        weights = torch.randn(after.shape, generator=generator).to(after.device)
-        grads = torch.autograd.grad(
-            (after.float() * weights).sum(), list(parameters.values()), allow_unused=True
-        )
+        grads: tuple[torch.Tensor | None, ...] = (None,) * len(parameters)
+        if after.requires_grad:
+            weights = torch.randn(after.shape, generator=generator).to(after.device)
+            grads = torch.autograd.grad(
+                (after.float() * weights).sum(), list(parameters.values()), allow_unused=True
+            )
     finally:
         with torch.no_grad():
             for key, value in kept.items():

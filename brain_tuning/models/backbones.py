@@ -7,8 +7,7 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from torch import nn
-from transformers import AutoConfig, AutoModel, PreTrainedConfig
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
 from brain_tuning.errors import BackboneError
 
@@ -39,7 +38,8 @@ def load_backbone_config(name: str, revision: str | None = None) -> PreTrainedCo
         revision: commit, branch or tag on the Hub; for a bundled backbone its content hash.
 
     Raises:
-        BackboneError: not found, not reachable, of a family this package does not tune, or of another revision.
+        BackboneError: not found, not reachable, of another revision, or of a family this package does not
+            tune.
     """
     if name in BUNDLED:
         if revision not in (None, bundled_revision(name)):
@@ -80,13 +80,13 @@ def pinned_revision(name: str, revision: str | None) -> str | None:
     return Path(cached).parent.name if isinstance(cached, str) else revision
 
 
-def load_backbone(name: str, revision: str | None = None, *, dropout: bool = False) -> nn.Module:
+def load_backbone(name: str, revision: str | None = None, *, dropout: bool = False) -> PreTrainedModel:
     """A pretrained backbone in float32, with attention LoRA can reach.
 
     Args:
         name: bundled name, local folder or Hub id.
         revision: see :func:`load_backbone_config`.
-        dropout: keep its dropout, LayerDrop and SpecAugment.
+        dropout: keep the dropout of its config.
 
     Raises:
         BackboneError: as :func:`load_backbone_config`; also if a weight is missing from the checkpoint.
@@ -117,7 +117,7 @@ def load_backbone(name: str, revision: str | None = None, *, dropout: bool = Fal
     return backbone
 
 
-def empty_backbone(config: PreTrainedConfig, *, dropout: bool = False) -> nn.Module:
+def empty_backbone(config: PreTrainedConfig, *, dropout: bool = False) -> PreTrainedModel:
     """A backbone of the given shape whose weights are still to be loaded."""
     backbone = AutoModel.from_config(config if dropout else quiet_config(config))
     family_of(config).prepare(backbone)

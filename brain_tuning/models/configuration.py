@@ -9,7 +9,7 @@ from transformers.configuration_utils import SubConfigSpec
 
 from brain_tuning.timing import FrameGrid, WindowPlan
 
-from .families import frame_grid
+from .families import family_named, frame_grid
 
 
 class BrainEncodingConfig(PreTrainedConfig):
@@ -29,7 +29,11 @@ class BrainEncodingConfig(PreTrainedConfig):
         lora: rank, alpha, dropout and targets of the adapters; None is full fine-tuning.
         adapters: adapter name -> {"subject", "roi", "n_voxels", ...}.
         default_adapter: the adapter in use.
-        backbone_dropout: keep the backbone's own dropout, LayerDrop and SpecAugment while tuning.
+        backbone_dropout: keep the backbone's own dropout while tuning. Its LayerDrop and SpecAugment are never
+            applied.
+
+    Raises:
+        BackboneError: ``speech_config`` is of a family that this package does not tune.
     """
 
     model_type = "brain_encoding"
@@ -56,6 +60,10 @@ class BrainEncodingConfig(PreTrainedConfig):
     initializer_range: float = 0.02
 
     def __post_init__(self, **kwargs: Any) -> None:
+        said = self.speech_config
+        if said is not None:
+            # Before transformers looks at it, whose complaint lists all the model types that it knows.
+            family_named(str(said.get("model_type", "wavlm") if isinstance(said, dict) else said.model_type))
         super().__post_init__(**kwargs)
         self.hidden_size = self.speech_config.hidden_size  # type: ignore[union-attr]
 

@@ -1,10 +1,11 @@
-"""The speech-encoder families this package tunes: one table, so that nothing else asks which family it has."""
+"""The speech-encoder families this package tunes: one table, so that nothing else asks for the family."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -24,8 +25,8 @@ class Family:
         model_type: transformers' name of it.
         lora_targets: names of the projections LoRA may go to.
         prepare: makes a freshly built backbone ready for LoRA, in place.
-        stem: (backbone, input_values (batch, samples)) -> (batch, frames, channels), the convolutions, which no
-            recipe tunes.
+        stem: (backbone, input_values (batch, samples)) -> (batch, frames, channels), the convolutions, which
+            no recipe tunes.
         hidden_state: (backbone, stem output, layer) -> (batch, frames, width), equal to transformers'
             ``hidden_states[layer]`` without computing the layers above.
         layers: the backbone's list of transformer layers.
@@ -41,17 +42,18 @@ class Family:
     quiet: tuple[tuple[str, object], ...]
 
 
-def _prepare_wavlm(backbone: nn.Module) -> None:
+def _prepare_wavlm(backbone: Any) -> None:
     use_projected_attention(backbone)
     # Without this the stem marks its input as needing a gradient, and backward runs through all of it.
     backbone.freeze_feature_encoder()
 
 
-def _wavlm_stem(backbone: nn.Module, input_values: torch.Tensor) -> torch.Tensor:
+def _wavlm_stem(backbone: Any, input_values: torch.Tensor) -> torch.Tensor:
     return backbone.feature_extractor(input_values).transpose(1, 2)
 
 
-def _wavlm_hidden_state(backbone: nn.Module, stem_output: torch.Tensor, layer: int) -> torch.Tensor:
+def _wavlm_hidden_state(backbone: Any, stem_output: torch.Tensor, layer: int) -> torch.Tensor:
+    # Neither SpecAugment nor LayerDrop is here: the one refuses short windows, the other moves the layers.
     hidden, _ = backbone.feature_projection(stem_output)
     encoder = backbone.encoder
     hidden = hidden + encoder.pos_conv_embed(hidden)
@@ -64,6 +66,10 @@ def _wavlm_hidden_state(backbone: nn.Module, stem_output: torch.Tensor, layer: i
     return hidden
 
 
+def _wavlm_layers(backbone: Any) -> nn.ModuleList:
+    return backbone.encoder.layers
+
+
 FAMILIES: dict[str, Family] = {
     "wavlm": Family(
         model_type="wavlm",
@@ -71,7 +77,7 @@ FAMILIES: dict[str, Family] = {
         prepare=_prepare_wavlm,
         stem=_wavlm_stem,
         hidden_state=_wavlm_hidden_state,
-        layers=lambda backbone: backbone.encoder.layers,
+        layers=_wavlm_layers,
         quiet=(
             ("apply_spec_augment", False),
             ("layerdrop", 0.0),
@@ -90,15 +96,23 @@ def family_of(config: PreTrainedConfig) -> Family:
     Raises:
         BackboneError: this package does not tune that kind of model.
     """
-    try:
-        return FAMILIES[config.model_type]
-    except KeyError:
+    return family_named(config.model_type, where=getattr(config, "_name_or_path", ""))
+
+
+def family_named(model_type: str, where: str = "") -> Family:
+    """The family that transformers calls ``model_type``; ``where`` is for the error.
+
+    Raises:
+        BackboneError: this package does not tune that kind of model.
+    """
+    if model_type not in FAMILIES:
         raise BackboneError(
-            f"a model of type {config.model_type!r} cannot be brain-tuned",
-            where=getattr(config, "_name_or_path", ""),
+            f"a model of type {model_type!r} cannot be brain-tuned",
+            where=where,
             expected=f"one of {', '.join(FAMILIES)}",
             remedy="choose another --backbone, e.g. microsoft/wavlm-base-plus",
-        ) from None
+        )
+    return FAMILIES[model_type]
 
 
 def quiet_config(config: PreTrainedConfig) -> PreTrainedConfig:

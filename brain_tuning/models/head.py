@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from brain_tuning.errors import TimingError
 from brain_tuning.timing import fir_delays
 
 
@@ -19,6 +20,10 @@ class TemporalNorm(nn.Module):
 
     Source: Vattikonda et al. 2025 (instance normalisation over the training block).
     """
+
+    running_mean: torch.Tensor
+    running_var: torch.Tensor
+    n_blocks: torch.Tensor
 
     def __init__(self, width: int, momentum: float = 0.1, eps: float = 1e-5) -> None:
         super().__init__()
@@ -33,10 +38,19 @@ class TemporalNorm(nn.Module):
         Args:
             features: (n_trs, width).
             seen: (n_trs,) bool, False where no audio reaches; such TRs stay zero and out of the estimates.
+
+        Raises:
+            TimingError: while training, no TR of the block is seen: there is nothing to estimate from.
         """
         if seen is None:
             seen = torch.ones(len(features), dtype=torch.bool, device=features.device)
         if self.training:
+            if not bool(seen.any()):
+                raise TimingError(
+                    f"audio reaches none of the {len(features)} TRs of this block",
+                    expected="TRs while the story is heard",
+                    remedy="check the audio onset and the trim of TRs",
+                )
             mean = features[seen].mean(0)
             var = features[seen].var(0, unbiased=False)
             with torch.no_grad():
@@ -60,6 +74,8 @@ class EncodingHead(nn.Module):
 
     The buffer ``voxels`` (n_voxels,), int32, says which columns of the subject's responses are predicted.
     """
+
+    voxels: torch.Tensor
 
     def __init__(self, width: int, n_voxels: int, delays_trs: Sequence[int], bottleneck: int) -> None:
         super().__init__()

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Callable
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 from .families import family_of
 
@@ -46,18 +48,25 @@ class StemCache:
         self.n_bytes += size
 
 
-def fingerprint(backbone: nn.Module) -> bytes:
-    """Digest of the stem's weights and of the shape that decides what it computes."""
-    digest = hashlib.blake2b(digest_size=16)
-    for key, value in sorted(backbone.feature_extractor.state_dict().items()):  # type: ignore[union-attr,operator]
+def fingerprint(backbone: PreTrainedModel) -> bytes:
+    """Digest of the stem's weights, their type, and the settings that decide what it computes."""
+    config = backbone.config
+    shape = (config.conv_kernel, config.conv_stride, config.feat_extract_norm, config.feat_extract_activation)
+    digest = hashlib.blake2b(repr((*shape, backbone.dtype)).encode(), digest_size=16)
+    for key, value in sorted(backbone.feature_extractor.state_dict().items()):  # type: ignore[union-attr]
         digest.update(key.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        # In float32, which holds bfloat16 exactly: numpy has no bfloat16.
+        digest.update(value.detach().cpu().float().numpy().tobytes())
     return digest.digest()
 
 
 @torch.no_grad()
 def stem_output(
-    backbone: nn.Module, windows: torch.Tensor, device: torch.device, cache: StemCache | None, seal: bytes
+    backbone: PreTrainedModel,
+    windows: torch.Tensor,
+    device: torch.device,
+    cache: StemCache | None,
+    seal: bytes,
 ) -> torch.Tensor:
     """Stem output of windows.
 
@@ -72,26 +81,30 @@ def stem_output(
         seal: :func:`fingerprint` of the backbone; only used with a cache.
 
     Returns:
-        (n_windows, frames, channels), on ``device``, float32.
+        (n_windows, frames, channels), on ``device``, of the backbone's type.
     """
-    stem = family_of(backbone.config).stem  # type: ignore[arg-type]
+    stem = family_of(backbone.config).stem
+    windows = windows.to(backbone.dtype)
     with torch.autocast(device.type, enabled=False):
         if cache is None:
             return _compute(stem, backbone, windows.to(device))
         keys = [
-            hashlib.blake2b(window.cpu().numpy().tobytes(), digest_size=16, key=seal).digest() for window in windows
+            hashlib.blake2b(window.cpu().float().numpy().tobytes(), digest_size=16, key=seal).digest()
+            for window in windows
         ]
-        known = {key: cache.get(key) for key in keys}
-        fresh = [k for k, key in enumerate(keys) if known[key] is None]
+        known = {key: value for key in keys if (value := cache.get(key)) is not None}
+        fresh = [k for k, key in enumerate(keys) if key not in known]
         if fresh:
             computed = _compute(stem, backbone, windows[fresh].to(device)).cpu()
             for k, value in zip(fresh, computed, strict=True):
                 known[keys[k]] = value.clone()
-                cache.put(keys[k], known[keys[k]])  # type: ignore[arg-type]
-        return torch.stack([known[key] for key in keys]).to(device)  # type: ignore[arg-type]
+                cache.put(keys[k], known[keys[k]])
+        return torch.stack([known[key] for key in keys]).to(device)
 
 
-def _compute(stem: object, backbone: nn.Module, windows: torch.Tensor) -> torch.Tensor:
+def _compute(
+    stem: Callable[[nn.Module, torch.Tensor], torch.Tensor], backbone: nn.Module, windows: torch.Tensor
+) -> torch.Tensor:
     if windows.device.type != "cpu":
-        return stem(backbone, windows)  # type: ignore[operator]
-    return torch.cat([stem(backbone, window[None]) for window in windows])  # type: ignore[operator]
+        return stem(backbone, windows)
+    return torch.cat([stem(backbone, window[None]) for window in windows])

@@ -17,7 +17,7 @@ from transformers.models.wavlm.modeling_wavlm import WavLMAttention
 class ProjectedWavLMAttention(WavLMAttention):
     """Drop-in WavLM attention; attention weights are not returned (they are never formed)."""
 
-    def forward(
+    def forward(  # type: ignore[override]
         self,
         hidden_states: torch.Tensor,
         attention_mask: torch.Tensor | None = None,

@@ -59,7 +59,7 @@ class WindowGroup:
     times_s: np.ndarray
 
     def cut(self, audio: np.ndarray) -> np.ndarray:
-        """The windows themselves, shape (n_windows, n_samples), copied out of ``audio`` (n_story_samples,)."""
+        """Copies of the windows out of ``audio`` (n_story_samples,), shape (n_windows, n_samples)."""
         return np.stack([audio[start : start + self.n_samples] for start in self.starts])
 
 
@@ -111,18 +111,19 @@ class WindowPlan:
             stop_s: seconds from the story's start; None is the story's end.
 
         Raises:
-            TimingError: the stride is shorter than one frame's receptive field, or the story than one frame.
+            TimingError: the last stride of a window holds no frame, or the story is shorter than one frame.
         """
         rate = grid.sampling_rate_hz
         stride, context = round(self.stride_s * rate), round(self.context_s * rate)
-        if stride < grid.field_samples and context == 0:
+        if grid.n_frames(context + stride) <= _first_kept(context, grid):
             raise TimingError(
-                f"stride_s={self.stride_s} without context is shorter than one frame",
-                expected=f"at least {grid.field_samples / rate} s",
+                f"no frame lies in the last stride_s={self.stride_s} of a window",
+                expected=f"{(grid.field_samples + grid.hop_samples) / rate} s or more, which always holds one",
             )
         if n_story_samples < grid.field_samples:
             raise TimingError(
-                f"the audio has {n_story_samples} samples", expected=f"at least {grid.field_samples}, one frame"
+                f"the audio has {n_story_samples} samples",
+                expected=f"at least {grid.field_samples}, one frame",
             )
         n_strides = -(-n_story_samples // stride)
         first = max(0, int(np.floor(start_s * rate / stride)))

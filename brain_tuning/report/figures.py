@@ -1,0 +1,269 @@
+"""Figures of a run: training curves, bars by region, voxel gains; flat maps are in ``flat_map_figure``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from brain_tuning.errors import BrainTuningError
+
+from .context import UNTUNED, Curve, FlatMap, check_flat_map
+from .flat_map_figure import flat_maps
+from .images import COLOURS, GREY, INK, PAPER, report_style
+from .results import RegionResult, gather, models_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["MAX_REGIONS", "flat_maps", "gain_scatter", "region_bars", "training_curves"]
+
+#: more groups of bars than this cannot be told apart on a page
+MAX_REGIONS = 24
+_WIDTH_IN = 10.0
+_MARKERS = "oD^sv"
+
+
+def training_curves(curves: Sequence[Curve]) -> Figure:
+    """Loss of every step, its running mean, and what was measured on the validation stories.
+
+    Args:
+        curves: one for each tuning run.
+
+    Returns:
+        One panel for the loss and one for each validation quantity.
+
+    Raises:
+        BrainTuningError: there is no curve, or one has not as many losses as steps.
+        MissingExtraError: matplotlib is not installed.
+    """
+    if not curves:
+        raise BrainTuningError("there is no training curve")
+    for curve in curves:
+        if len(curve.steps) != len(curve.loss):
+            raise BrainTuningError(
+                f"a training curve has {len(curve.steps)} steps and {len(curve.loss)} losses", where=curve.label
+            )
+    quantities = list(dict.fromkeys(curve.validation_quantity for curve in curves if len(curve.validation)))
+    with report_style():
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(_WIDTH_IN, 3.6 + 0.22 * math.ceil(len(curves) / 3)), layout="constrained")
+        panels = figure.subplots(1, 1 + len(quantities), squeeze=False)[0]
+        longest = max(len(curve.steps) for curve in curves)
+        window = max(1, longest // 20)
+        for k, curve in enumerate(curves):
+            colour, dashes = _colour(k), ("-", "--", ":")[k // len(COLOURS) % 3]
+            steps, loss = np.asarray(curve.steps), np.asarray(curve.loss, dtype=float)
+            panels[0].plot(steps, loss, color=colour, lw=0.6, alpha=0.3, gid=f"loss {curve.label}")
+            panels[0].plot(steps, _running_mean(loss, window), dashes, color=colour, lw=1.8, label=curve.label)
+        panels[0].set(xlabel="Optimiser step", ylabel="Spatial-correlation loss (lower is better)")
+        panels[0].set_title(f"Training: each step, and the mean of {window} steps", loc="left")
+        for panel, quantity in zip(panels[1:], quantities, strict=True):
+            _draw_validation(panel, curves, quantity)
+        for panel in panels:
+            panel.grid(color=INK, alpha=0.12, lw=0.6)
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(4, len(curves)))
+        return figure
+
+
+def region_bars(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """Pearson r of every model in every region, below the noise ceiling.
+
+    Args:
+        rows: results as in :class:`ReportContext`.
+
+    Returns:
+        One panel a subject; where a subject has more than ``MAX_REGIONS`` regions, those with the highest r.
+
+    Raises:
+        BrainTuningError: there is no row, or rows are incomplete or doubled.
+        MissingExtraError: matplotlib is not installed.
+    """
+    by_subject = gather(rows)
+    if not by_subject:
+        raise BrainTuningError("there is no row of results")
+    models = models_of(str(row["model"]) for row in rows)
+    with report_style():
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(_WIDTH_IN, 0.6 + 2.9 * len(by_subject)), layout="constrained")
+        panels = figure.subplots(len(by_subject), 1, squeeze=False, sharey=True)[:, 0]
+        for panel, (subject, results) in zip(panels, by_subject.items(), strict=True):
+            _draw_bars(panel, subject, results, models)
+        handles: dict[str, Any] = {}
+        for panel in panels:
+            handles.update(zip(*reversed(panel.get_legend_handles_labels()), strict=True))
+        figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=min(6, len(handles)))
+        return figure
+
+
+def gain_scatter(points: FlatMap | Sequence[Mapping[str, Any]]) -> Figure:
+    """Untuned against tuned r, with the diagonal of no change.
+
+    Args:
+        points: a map, for a dot a voxel, or rows of results, for a dot a subject and region.
+
+    Returns:
+        One panel for each tuned model.
+
+    Raises:
+        BrainTuningError: the untuned model or every tuned model is missing, or the values do not fit together.
+        MissingExtraError: matplotlib is not installed.
+    """
+    unit, groups, values = _points(points)
+    tuned = [model for model in models_of(values) if model != UNTUNED]
+    if UNTUNED not in values or not tuned:
+        raise BrainTuningError(
+            "a gain needs the untuned and a tuned model", where=", ".join(values), expected=f"{UNTUNED!r} and one more"
+        )
+    everything = np.concatenate([values[model] for model in [UNTUNED, *tuned]])
+    finite = everything[np.isfinite(everything)]
+    if not finite.size:
+        raise BrainTuningError(f"no {unit} could be scored")
+    margin = 0.04 * max(float(np.ptp(finite)), 0.1)
+    limits = (float(finite.min()) - margin, float(finite.max()) + margin)
+    with report_style():
+        from matplotlib.figure import Figure
+
+        names = list(dict.fromkeys(groups))
+        columns = min(len(tuned), 2)
+        n_lines = math.ceil(len(tuned) / columns)
+        legend_lines = math.ceil(len(names) / 4)
+        figure = Figure(figsize=(_WIDTH_IN * columns / 2, 4.9 * n_lines + 0.25 * legend_lines), layout="constrained")
+        panels = figure.subplots(n_lines, columns, squeeze=False).ravel()
+        for panel, model in zip(panels, tuned, strict=False):
+            _draw_gain(panel, unit, np.asarray(groups), values[UNTUNED], values[model], model)
+            panel.axline((0, 0), slope=1, color=INK, lw=1, ls="--", alpha=0.7)
+            panel.set(xlim=limits, ylim=limits, xlabel="Untuned: Pearson r", ylabel=f"{model}: Pearson r", aspect="equal")
+        for panel in panels[len(tuned) :]:
+            panel.remove()
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, markerscale=1.6)
+        return figure
+
+
+def _colour(k: int) -> str:
+    return COLOURS[k % len(COLOURS)]
+
+
+def _model_colours(models: Sequence[str]) -> dict[str, str]:
+    tuned = [model for model in models if model != UNTUNED]
+    return {UNTUNED: GREY, **{model: _colour(k) for k, model in enumerate(tuned)}}
+
+
+def _running_mean(loss: np.ndarray, window: int) -> np.ndarray:
+    """Mean of the window's finite values around each step; NaN where there is none."""
+    finite = np.isfinite(loss)
+    kernel = np.ones(window)
+    n = np.convolve(finite, kernel, "full")[(window - 1) // 2 :][: loss.size]
+    total = np.convolve(np.where(finite, loss, 0.0), kernel, "full")[(window - 1) // 2 :][: loss.size]
+    return np.divide(total, n, out=np.full(loss.size, np.nan), where=n > 0)
+
+
+def _draw_validation(panel: Axes, curves: Sequence[Curve], quantity: str) -> None:
+    higher_is_better = quantity == "r"
+    for k, curve in enumerate(curves):
+        if curve.validation_quantity != quantity or not len(curve.validation):
+            continue
+        steps, values = np.asarray(curve.validation, dtype=float).T
+        panel.plot(steps, values, color=_colour(k), lw=1.4, marker="o", ms=4, ls=("-", "--", ":")[k // len(COLOURS) % 3])
+        if np.isfinite(values).any():
+            best = np.nanargmax(values) if higher_is_better else np.nanargmin(values)
+            panel.plot(steps[best], values[best], "*", ms=13, color=_colour(k), mec=INK, mew=0.8, zorder=3)
+    better = "higher" if higher_is_better else "lower"
+    what = "Pearson r" if higher_is_better else "Spatial-correlation loss"
+    panel.set(xlabel="Optimiser step", ylabel=f"{what} ({better} is better)")
+    panel.set_title("Validation stories (star: best)", loc="left")
+
+
+def _draw_bars(panel: Axes, subject: str, results: list[RegionResult], models: Sequence[str]) -> None:
+    shown = results
+    title = f"Subject {subject}"
+    if len(results) > MAX_REGIONS:
+        best = sorted(results, key=lambda result: -max(_finite(result.r.values()), default=-math.inf))[:MAX_REGIONS]
+        shown = [result for result in results if result in best]
+        title += f": the {MAX_REGIONS} of {len(results)} regions with the highest r"
+    width = 0.8 / len(models)
+    n_absent = 0
+    for k, model in enumerate(models):
+        places = np.arange(len(shown)) + (k - (len(models) - 1) / 2) * width
+        heights = [result.r.get(model, math.nan) for result in shown]
+        panel.bar(places, heights, width * 0.92, color=_model_colours(models)[model], label=model)
+        for place, height, result in zip(places, heights, shown, strict=True):
+            if model in result.r and not math.isfinite(height):
+                n_absent += 1
+                panel.annotate(
+                    "n/a", (place, 0), (0, 3), textcoords="offset points", rotation=90, ha="center", va="bottom", size=8
+                )
+    _draw_ceilings(panel, [r.ceiling for r in shown], color=INK, ls="-", label="noise ceiling (estimated)")
+    _draw_ceilings(panel, [r.truth for r in shown], color=COLOURS[5], ls=(0, (2, 1.2)), label="true ceiling")
+    if n_absent:
+        title += f"; n/a: {n_absent} score{'s' * (n_absent > 1)} could not be estimated"
+    panel.set_title(title, loc="left")
+    long = max(len(result.region) for result in shown) * len(shown) > 110
+    names = [result.region if long else result.region.replace("-", "-\n").replace(" ", "\n") for result in shown]
+    turned = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if long else {}
+    panel.set_xticks(np.arange(len(shown)), names, size=9, parse_math=False, **turned)
+    panel.tick_params(axis="x", length=0)
+    panel.axhline(0, color=INK, lw=0.8)
+    panel.set_xlim(-0.6, len(shown) - 0.4)
+    panel.set_ylabel("Pearson r")
+    panel.grid(axis="y", color=INK, alpha=0.12, lw=0.6)
+    panel.set_axisbelow(True)
+
+
+def _draw_ceilings(panel: Axes, ceilings: Sequence[tuple[float, ...]], *, label: str, **line: Any) -> None:
+    places = [(k, value) for k, several in enumerate(ceilings) for value in several]
+    if places:
+        x, y = np.asarray(places, dtype=float).T
+        panel.hlines(y, x - 0.44, x + 0.44, lw=1.8, label=label, **line)
+
+
+def _finite(values: Any) -> list[float]:
+    return [value for value in values if math.isfinite(value)]
+
+
+def _points(points: FlatMap | Sequence[Mapping[str, Any]]) -> tuple[str, list[str], dict[str, np.ndarray]]:
+    """What a point is, its group, and its r by model."""
+    if isinstance(points, FlatMap):
+        check_flat_map(points)
+        values = {label: np.asarray(r, dtype=float) for label, r in points.values.items()}
+        return "voxel", [str(region) or "no region" for region in points.region], values
+    results = [result for several in gather(points).values() for result in several]
+    models = models_of(str(row["model"]) for row in points)
+    values = {model: np.array([result.r.get(model, math.nan) for result in results]) for model in models}
+    return "region", [result.region for result in results], values
+
+
+def _draw_gain(
+    panel: Axes, unit: str, groups: np.ndarray, untuned: np.ndarray, tuned: np.ndarray, model: str
+) -> None:
+    scored = np.isfinite(untuned) & np.isfinite(tuned)
+    size = float(np.clip(9000 / max(1, scored.sum()), 2, 45))
+    for k, group in enumerate(dict.fromkeys(groups.tolist())):
+        inside = scored & (groups == group)
+        panel.scatter(
+            untuned[inside],
+            tuned[inside],
+            s=size,
+            color=_colour(k),
+            marker=_MARKERS[k // len(COLOURS) % len(_MARKERS)],
+            alpha=0.75,
+            lw=0.3,
+            edgecolor=PAPER,
+            label=group,
+            rasterized=unit == "voxel",
+        )
+    n, n_up = int(scored.sum()), int((tuned > untuned)[scored].sum())
+    units = f"{unit}s"
+    note = f"{n_up:,} of {n:,} {units} above the diagonal"
+    if n:
+        note += f"\nmedian change {np.median((tuned - untuned)[scored]):+.3f}"
+    if n < scored.size:
+        note += f"\n{scored.size - n:,} not scored, not drawn"
+    panel.set_title(model, loc="left")
+    panel.text(0.03, 0.97, note, transform=panel.transAxes, va="top", size=9)
+    panel.grid(color=INK, alpha=0.12, lw=0.6)

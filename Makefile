@@ -21,8 +21,9 @@ $(STAMP): setup.py pyproject.toml $(CONSTRAINTS)
 demo: $(STAMP)
 	$(BIN)/brain-tuning demo --output runs/demo
 
+# One thread a worker: two workers with two threads each would spend their time waiting for one another.
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow

@@ -13,6 +13,8 @@ from brain_tuning.errors import CorpusError, StorageError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+#: a file lies where a folder is needed, or the other way round
+_IN_THE_WAY = {errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG}
 #: how libraries that wrap the operating system's errors spell a full disk
 _FULL_WORDS = ("No space left on device", "Disk quota exceeded", "os error 28", "os error 122")
 
@@ -114,7 +116,10 @@ def _put_in_place(partial: Path, destination: Path) -> None:
     except BaseException:
         os.replace(old, destination)
         raise
-    shutil.rmtree(old)
+    try:
+        shutil.rmtree(old)
+    finally:
+        shutil.rmtree(old, ignore_errors=True)  # once more, if Ctrl-C came in between
 
 
 def _storage_error(error: BaseException, destination: Path, partials: tuple[Path, ...]) -> StorageError | None:
@@ -127,7 +132,7 @@ def _storage_error(error: BaseException, destination: Path, partials: tuple[Path
             where=destination,
             remedy="free some space or name a folder on another disk; nothing half-written was left",
         )
-    if not isinstance(error, OSError) or error.errno not in _FORBIDDEN:
+    if not isinstance(error, OSError) or error.errno not in _FORBIDDEN | _IN_THE_WAY:
         return None
     about = Path(os.fsdecode(error.filename)) if error.filename is not None else destination.parent
     inside = any(partial in (about, *about.parents) for partial in partials)

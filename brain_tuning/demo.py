@@ -33,13 +33,22 @@ ROIS = ("all", "AC")
 CONSENT = "No person was scanned: every response is simulated."
 
 
-def run_demo(output: Path, *, seed: int = 0, control: bool = False) -> dict[str, Any]:
+def run_demo(
+    output: Path,
+    *,
+    seed: int = 0,
+    control: bool = False,
+    simulation: Simulation | None = None,
+    recipe: Recipe | None = None,
+) -> dict[str, Any]:
     """Simulate, tune, align, publish to a local folder, load back, and write summary and report.
 
     Args:
         output: folder; what an earlier demo left there is kept where it is complete and of the same seed.
         seed: of the simulation and of tuning.
         control: also tune on responses shuffled between stories, which must remove the gain.
+        simulation: other than the demo's, e.g. smaller.
+        recipe: other than the demo's.
 
     Returns:
         What ``summary.json`` holds.
@@ -50,8 +59,8 @@ def run_demo(output: Path, *, seed: int = 0, control: bool = False) -> dict[str,
     for package in ("espeakng_loader", "matplotlib"):
         require_package(package)
     started = time.monotonic()
-    recipe = load_recipe("demo").changed(seed=42 + seed)
-    corpus = _corpus(output / f"corpus-seed{seed}", seed)
+    recipe = recipe or load_recipe("demo").changed(seed=42 + seed)
+    corpus = _corpus(output / f"corpus-seed{seed}", simulation or Simulation(seed=seed))
     cache = StemCache(2**30)
     jobs = {
         (subject, roi): TuningJob(recipe, str(corpus.path), subject, roi, output / "tune" / f"{subject}-{roi.lower()}")
@@ -94,10 +103,10 @@ def run_demo(output: Path, *, seed: int = 0, control: bool = False) -> dict[str,
     return summary
 
 
-def _corpus(place: Path, seed: int) -> Corpus:
+def _corpus(place: Path, simulation: Simulation) -> Corpus:
     if not place.exists():
-        log.info("simulating stories and listeners (seed %d)", seed)
-        simulate(place, Simulation(seed=seed))
+        log.info("simulating stories and listeners (seed %d)", simulation.seed)
+        simulate(place, simulation)
     return open_corpus(place)
 
 
@@ -156,7 +165,6 @@ def _published(output: Path, jobs: dict[tuple[str, str], TuningJob], results: di
             results=results[subject],
             figures=_figures(output, subject, results[subject]),
             consent=CONSENT,
-            simulated=True,
             overwrite=True,
         )
     return folders
@@ -211,7 +219,7 @@ def _report(
         )  # fmt: skip
     context = ReportContext(
         title="Brain-tuning demo",
-        subtitle="A tiny WavLM, tuned on simulated listeners, evaluated on a story that neither tuning nor ridge has seen",
+        subtitle="A tiny WavLM, tuned on simulated listeners, judged on a story that neither tuning nor ridge has seen",
         warnings=["Simulated data: synthesised speech and synthetic BOLD. No number here says anything about a brain."],
         curves=curves,
         rows=rows,

@@ -10,10 +10,12 @@ PACKAGES = ("brain-tuning", "torch", "transformers", "peft", "accelerate", "data
 
 def versions() -> dict[str, str]:
     """Package name -> version, Python included; packages that are not installed are left out."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    installed = {name: _version(name) for name in PACKAGES}
+    return {"python": platform.python_version(), **{name: v for name, v in installed.items() if v is not None}}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

@@ -18,7 +18,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model", action="append", default=[], dest="models",
         help="folder of a tuning run, tuned model or Hub id; repeatable. Its untuned backbone is added by itself",
     )  # fmt: skip
-    parser.add_argument("--baseline", action="append", default=[], choices=sorted(BASELINES), dest="baselines")
+    parser.add_argument(
+        "--baseline", action="append", default=[], dest="baselines",
+        help=f"{', '.join(BASELINES)}, or several side by side, joined by +; repeatable",
+    )  # fmt: skip
     parser.add_argument("--backbone", help="evaluate this untuned backbone when no --model is given")
     parser.add_argument("--recipe", help="recipe whose layer and window plan --backbone is read with")
     parser.add_argument("--region", action="append", dest="regions", help="region to report; repeatable (default: all)")

@@ -47,7 +47,7 @@ class EvaluationJob:
         subject: whose responses.
         models: folders or ids of tuned models; their untuned backbone is added by itself.
         output: folder for ``results.json`` and ``voxels.safetensors``.
-        baselines: names in :data:`brain_tuning.features.low_level.BASELINES`.
+        baselines: names in :data:`brain_tuning.features.low_level.BASELINES`, or several joined by ``+``.
         regions: names of regions to report; None for all that are not mere selections of voxels.
         backbone: to evaluate when no tuned model is given (with the window plan of ``recipe_config``).
         recipe_config: fields of the model config for that backbone.
@@ -104,7 +104,7 @@ def evaluate_models(
         "corpus": _corpus_described(corpus, job.subject),
         "settings": {**asdict(job.settings), "penalties": _penalties(job)},
         "seconds": {label: {k: round(v, 2) for k, v in result.seconds.items()} for label, result in aligned.items()},
-        "median_penalty": {label: _finite(np.nanmedian(result.penalty)) for label, result in aligned.items()},
+        "median_penalty": {label: _median(result.penalty) for label, result in aligned.items()},
         "versions": versions(),
     }
     job.output.mkdir(parents=True, exist_ok=True)
@@ -270,6 +270,11 @@ def _penalties(job: EvaluationJob) -> list[float]:
     from .alignment import chosen_penalties
 
     return [float(p) for p in chosen_penalties(job.settings)]
+
+
+def _median(values: np.ndarray) -> float | None:
+    finite = values[np.isfinite(values)]
+    return float(np.median(finite)) if finite.size else None
 
 
 def _finite(value: float) -> float | None:

@@ -1,51 +1,105 @@
-"""Noise ceiling of a voxel from repeated measurements."""
+"""How well a voxel can be predicted at all, from repeated presentations of one story.
+
+Each repeat is z-scored over time first (population standard deviation), so that its total power is 1, as in the
+field's code: the signal power is then the share of a single repeat's variance that the stimulus explains. The
+variance of the repeats' mean is the sample variance (n_trs - 1). This module is the only definition.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
+import numpy.typing as npt
 
-_BLOCK_VOXELS = 2048
+from brain_tuning.errors import EncodingError
+
+_VOXELS_PER_BLOCK = 1024
+#: a voxel varies in a repeat if its standard deviation is above this share of its root mean square
+_MIN_RELATIVE_STD = 1e-6
+FloatArray = npt.NDArray[np.float64]
 
 
-def schoppe_ceiling(repeats: np.ndarray) -> np.ndarray:
-    """Greatest correlation with the mean of the repeats that a perfect model can reach.
+def signal_power(repeats: npt.NDArray[np.floating]) -> FloatArray:
+    """Share of a single repeat's variance that all repeats have in common.
 
-    With each repeat z-scored over time, TP the mean over repeats of their variance and y their mean::
-
-        SP = (R var(y) - TP) / (R - 1)
-        CC_max = 1 / sqrt(1 + (TP / SP - 1) / R)
+    ``SP = (R var(y) - 1) / (R - 1)`` where y is the mean of the R z-scored repeats.
 
     Args:
-        repeats: responses of shape (n_repeats, n_trs, n_voxels), at least two repeats.
+        repeats: responses to the same story (n_repeats, n_trs, n_voxels), at least two repeats.
 
     Returns:
-        float32 of shape (n_voxels,); NaN where a repeat holds a non-finite value or does not vary, and
-        where the signal power SP is not positive.
+        SP (n_voxels,); it may be negative for voxels without signal; NaN where a repeat holds a value that is
+        not finite or does not vary.
 
     Raises:
-        ValueError: fewer than two repeats, or not three dimensions.
+        EncodingError: there are fewer than two repeats, or the array is not three-dimensional.
 
-    Source:
-        Schoppe et al. 2016, eqs. 1 and 8; Antonello et al. 2023, section 3.
+    Source: Schoppe et al. (2016), eq. 1, with total power 1.
     """
+    n_repeats = check_repeats(repeats)
+    power = np.empty(repeats.shape[2])
+    for voxels, mean in mean_responses(repeats):
+        power[voxels] = (n_repeats * mean.var(0, ddof=1) - 1.0) / (n_repeats - 1)
+    return power
+
+
+def schoppe_ceiling(repeats: npt.NDArray[np.floating]) -> FloatArray:
+    """Greatest correlation with the mean of the repeats that a perfect model can reach.
+
+    ``CC_max = 1 / sqrt(1 + (1 / SP - 1) / R)``. Repeats without any noise give a value above 1 by about
+    ``1 / (2 n_trs (R - 1))``: the sample variance of what z-scoring made 1.
+
+    Args:
+        repeats: responses to the same story (n_repeats, n_trs, n_voxels), at least two repeats.
+
+    Returns:
+        CC_max (n_voxels,), NaN where SP is NaN or not positive.
+
+    Raises:
+        EncodingError: there are fewer than two repeats, or the array is not three-dimensional.
+
+    Source: Schoppe et al. (2016), eq. 8; Antonello et al. (2023), section 3.
+    """
+    power = positive(signal_power(repeats))
+    return np.asarray(1.0 / np.sqrt(1.0 + (1.0 / power - 1.0) / repeats.shape[0]))
+
+
+def mean_responses(repeats: npt.NDArray[np.floating]) -> Iterator[tuple[slice, FloatArray]]:
+    """Mean of the z-scored repeats, a block of voxels at a time, so that memory stays small.
+
+    Args:
+        repeats: responses to the same story (n_repeats, n_trs, n_voxels).
+
+    Yields:
+        Which voxels, and their mean responses (n_trs, n_voxels of the block), NaN for voxels of which a
+        repeat holds a value that is not finite or does not vary.
+    """
+    for begin in range(0, repeats.shape[2], _VOXELS_PER_BLOCK):
+        voxels = slice(begin, min(begin + _VOXELS_PER_BLOCK, repeats.shape[2]))
+        mean = np.zeros((repeats.shape[1], voxels.stop - begin))
+        for repeat in repeats:
+            values = np.asarray(repeat[:, voxels], dtype=np.float64)
+            # Values that are not finite are meant to become NaN here.
+            with np.errstate(invalid="ignore", over="ignore"):
+                centred = values - values.mean(0)
+                std = centred.std(0)
+                varies = std > _MIN_RELATIVE_STD * np.sqrt(np.mean(np.square(values), 0))
+                mean += centred / np.where(varies, std, np.nan)
+        yield voxels, mean / repeats.shape[0]
+
+
+def positive(power: FloatArray) -> FloatArray:
+    """Signal power, NaN where it is not positive: such a voxel has no ceiling."""
+    return np.where(power > 0, power, np.nan)
+
+
+def check_repeats(repeats: npt.NDArray[np.floating]) -> int:
+    """Number of repeats; EncodingError unless they are (n_repeats, n_trs, n_voxels), two or more."""
     if repeats.ndim != 3 or repeats.shape[0] < 2:
-        raise ValueError(f"repeats of shape (n_repeats >= 2, n_trs, n_voxels) expected, got {repeats.shape}")
-    cc_max = np.empty(repeats.shape[2], np.float32)
-    for first in range(0, repeats.shape[2], _BLOCK_VOXELS):
-        block = slice(first, first + _BLOCK_VOXELS)
-        cc_max[block] = _cc_max(np.asarray(repeats[:, :, block], dtype=np.float64))
-    return cc_max
-
-
-def _cc_max(repeats: np.ndarray) -> np.ndarray:
-    n_repeats = repeats.shape[0]
-    # Non-finite and unvarying voxels are meant to become NaN here.
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        centred = repeats - repeats.mean(axis=1, keepdims=True)
-        scale = centred.std(axis=1, keepdims=True)
-        scale[scale <= 1e-6 * np.sqrt(np.mean(repeats**2, axis=1, keepdims=True))] = np.nan
-        z = centred / scale
-        total_power = z.var(axis=1).mean(axis=0)
-        signal_power = (n_repeats * z.mean(axis=0).var(axis=0) - total_power) / (n_repeats - 1)
-        signal_power[~(signal_power > 0)] = np.nan
-        return 1.0 / np.sqrt(1.0 + (total_power / signal_power - 1.0) / n_repeats)
+        raise EncodingError(
+            f"the noise ceiling needs repeated responses, got shape {repeats.shape}",
+            expected="(n_repeats, n_trs, n_voxels) with at least 2 repeats",
+            remedy="use a story that was presented more than once",
+        )
+    return int(repeats.shape[0])

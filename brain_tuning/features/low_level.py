@@ -38,29 +38,32 @@ def event_rate(starts_s: np.ndarray, n_steps: int) -> np.ndarray:
 
 
 def baseline_features(name: str, corpus: Corpus) -> Feature:
-    """A baseline as a function (story, TR times in s) -> features (n_trs, 1), whether audio reaches each TR.
+    """A baseline as a function (story, TR times in s) -> features (n_trs, n), whether audio reaches each TR.
 
     Args:
-        name: a key of :data:`BASELINES`.
+        name: a key of :data:`BASELINES`, or n of them joined by ``+``, side by side.
         corpus: holds audio and word or phone times.
 
     Raises:
         CorpusError: no such baseline, or the story has no words (phones).
     """
-    if name not in BASELINES:
-        raise CorpusError(f"there is no baseline {name!r}", expected=f"one of {', '.join(BASELINES)}")
-    course_of = BASELINES[name]
+    kinds = name.split("+")
+    for kind in kinds:
+        if kind not in BASELINES:
+            raise CorpusError(
+                f"there is no baseline {kind!r}", expected=f"one of {', '.join(BASELINES)}, or several joined by +"
+            )
     courses: dict[str, np.ndarray] = {}
 
     def features(story: str, tr_times_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if story not in courses:
-            courses[story] = course_of(corpus, story)
+            courses[story] = np.stack([BASELINES[kind](corpus, story) for kind in kinds], axis=1)
         course = courses[story]
         times_s = (np.arange(len(course)) + 0.5) / RATE_HZ
         matrix = lanczos_matrix(times_s, tr_times_s, allow_empty=True)
         tr_s = (tr_times_s[-1] - tr_times_s[0]) / (len(tr_times_s) - 1)
         seen = np.asarray(matrix.sum(axis=1)).ravel() > 0.5 * tr_s * RATE_HZ
-        return (matrix @ course[:, None]).astype(np.float32), seen
+        return (matrix @ course).astype(np.float32), seen
 
     return features
 

@@ -40,7 +40,6 @@ def assemble(
     licence: str = "cc-by-sa-3.0",
     consent: str = "",
     corpus_id: str | None = None,
-    simulated: bool = False,
     adapters_only: bool = False,
     overwrite: bool = False,
 ) -> LayoutReport:
@@ -55,7 +54,6 @@ def assemble(
         licence: identifier the Hub knows, of the weights; WavLM's own is cc-by-sa-3.0.
         consent: what participants agreed to.
         corpus_id: Hub id of the corpus, if it is there.
-        simulated: whether the responses are simulated.
         adapters_only: leave the merged root out.
         overwrite: replace an existing folder.
 
@@ -76,7 +74,7 @@ def assemble(
         copied = [_copied(figure, partial) for figure in figures]
         context = _card(
             model, described, results or {}, repo_id=repo_id, figures=tuple(copied), licence=licence, consent=consent,
-            corpus_id=corpus_id, simulated=simulated, adapters_only=adapters_only,
+            corpus_id=corpus_id, adapters_only=adapters_only,
         )  # fmt: skip
         (partial / "README.md").write_text(render_model_card(context))
         for name, text in render_eval_results(context).items():
@@ -149,6 +147,7 @@ def _card(
         versions=described["versions"],
         seed=recipe["seed"],
         surrogate_audio=bool(corpus["surrogate_audio"]),
+        simulated=bool(corpus["simulated"]),
         citation_bibtex=CITATION,
         **{**given, "consent": given["consent"] or "See the corpus for what participants agreed to."},
     )

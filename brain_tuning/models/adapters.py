@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -33,9 +34,7 @@ def lora_config(backbone: PreTrainedModel, lora: dict, layer: int) -> LoraConfig
         raise AdapterError(f"unknown LoRA key {unknown[0]!r}", expected=f"some of {', '.join(LORA_KEYS)}")
     allowed = family_of(backbone.config).lora_targets
     if not lora.get("target_modules"):
-        raise AdapterError(
-            "the LoRA settings name no target_modules", expected=f"some of {', '.join(allowed)}"
-        )
+        raise AdapterError("the LoRA settings name no target_modules", expected=f"some of {', '.join(allowed)}")
     wrong = sorted(set(lora["target_modules"]) - set(allowed))
     if wrong:
         raise AdapterError(
@@ -51,7 +50,10 @@ def lora_config(backbone: PreTrainedModel, lora: dict, layer: int) -> LoraConfig
 
 def attach(backbone: nn.Module, name: str, config: LoraConfig) -> None:
     """Inject one more adapter, in place; it starts as the identity."""
-    inject_adapter_in_model(config, backbone, adapter_name=name)
+    with warnings.catch_warnings():
+        # PEFT warns of every adapter after the first; several are what this package is for.
+        warnings.filterwarnings("ignore", message="Already found a `peft_config`")
+        inject_adapter_in_model(config, backbone, adapter_name=name)
 
 
 def tuner_layers(backbone: nn.Module) -> dict[str, LoraLinear]:
@@ -93,9 +95,7 @@ def merged_state_dict(backbone: nn.Module, name: str | None, sign: float = 1.0) 
     return plain
 
 
-def audit_gradients(
-    backbone: nn.Module, name: str, output: Callable[[], torch.Tensor], *, reread: bool = True
-) -> int:
+def audit_gradients(backbone: nn.Module, name: str, output: Callable[[], torch.Tensor], *, reread: bool = True) -> int:
     """Prove that every tensor of an adapter is trained and moves the output, before a long run starts.
 
     LoRA begins with B = 0, which hides A from the gradient; so B is set to small noise for the test and
@@ -128,18 +128,12 @@ def audit_gradients(
         grads: tuple[torch.Tensor | None, ...] = (None,) * len(parameters)
         if after.requires_grad:
             weights = torch.randn(after.shape, generator=generator).to(after.device)
-            grads = torch.autograd.grad(
-                (after.float() * weights).sum(), list(parameters.values()), allow_unused=True
-            )
+            grads = torch.autograd.grad((after.float() * weights).sum(), list(parameters.values()), allow_unused=True)
     finally:
         with torch.no_grad():
             for key, value in kept.items():
                 parameters[key].copy_(value)
-    dead = [
-        key
-        for key, grad in zip(parameters, grads, strict=True)
-        if grad is None or not bool(grad.abs().max() > 0)
-    ]
+    dead = [key for key, grad in zip(parameters, grads, strict=True) if grad is None or not bool(grad.abs().max() > 0)]
     if dead:
         raise AdapterError(
             f"{len(dead)} of {len(parameters)} adapter tensors receive no gradient",

@@ -86,9 +86,7 @@ class EncodingHead(nn.Module):
         self.readout = nn.Linear(bottleneck or delayed, n_voxels)
         self.register_buffer("voxels", torch.arange(n_voxels, dtype=torch.int32))
 
-    def forward(
-        self, features: torch.Tensor, n_lead_trs: int = 0, seen: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def forward(self, features: torch.Tensor, n_lead_trs: int = 0, seen: torch.Tensor | None = None) -> torch.Tensor:
         """Predict.
 
         Args:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
-from brain_tuning.errors import AdapterError, BackboneError, TimingError
+from brain_tuning.errors import AdapterError, AudioError, BackboneError, TimingError
 from brain_tuning.timing.lanczos import lanczos_matrix, to_torch
 from brain_tuning.timing.runs import lead_in
 
@@ -38,9 +39,9 @@ class FMRIEncodingOutput(ModelOutput):
         features: backbone features at TR rate, lead-in TRs included, (n_lead_trs + n_trs, width).
     """
 
-    loss: torch.FloatTensor | None = None
-    prediction: torch.FloatTensor | None = None
-    features: torch.FloatTensor | None = None
+    loss: torch.Tensor | None = None
+    prediction: torch.Tensor | None = None
+    features: torch.Tensor | None = None
 
 
 class BrainEncodingPreTrainedModel(PreTrainedModel):
@@ -52,6 +53,8 @@ class BrainEncodingPreTrainedModel(PreTrainedModel):
     main_input_name = "input_values"
     input_modalities = "audio"
     supports_gradient_checkpointing = True
+    # The readout is computed in float32, whatever type the backbone is loaded in.
+    _keep_in_fp32_modules_strict = ["heads"]  # noqa: RUF012
     _no_split_modules = ["WavLMEncoderLayer", "WavLMEncoderLayerStableLayerNorm"]  # noqa: RUF012
 
     @torch.no_grad()
@@ -78,7 +81,8 @@ class BrainWavLMForFMRIEncoding(BrainEncodingPreTrainedModel):
     def __init__(self, config: BrainWavLMConfig) -> None:
         super().__init__(config)
         self._check(config)
-        self.backbone = empty_backbone(config.speech_config, dropout=config.backbone_dropout)
+        speech_config: Any = config.speech_config
+        self.backbone = empty_backbone(speech_config, dropout=config.backbone_dropout)
         #: shared memory of stem outputs; set it to compute each window's stem only once
         self.stem_cache: StemCache | None = None
         self._stem_seal: bytes | None = None
@@ -128,19 +132,25 @@ class BrainWavLMForFMRIEncoding(BrainEncodingPreTrainedModel):
         return model
 
     @classmethod
-    def from_pretrained(  # type: ignore[override]
-        cls, pretrained_model_name_or_path: str | os.PathLike | None, *args: Any, adapter: str | None = None, **kwargs: Any
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike | None,
+        *args: Any,
+        adapter: str | None = None,
+        **kwargs: Any,
     ) -> BrainWavLMForFMRIEncoding:
         """Load a published repository, or a folder written by :meth:`save_pretrained`.
 
         Args:
             pretrained_model_name_or_path: folder or Hub id.
             adapter: name of the adapter to use, ``"all"`` for every one; default is the published default.
-            **kwargs: transformers' own (revision, token, cache_dir, local_files_only, dtype, ...).
+            **kwargs: transformers' own (revision, token, cache_dir, local_files_only, dtype, ...); the heads
+                stay in float32.
 
         Raises:
             AdapterError: something that the repository promises is missing, damaged or does not fit.
-            BackboneError: the repository is a plain speech encoder (use :meth:`from_backbone`).
+            BackboneError: the repository holds another kind of model, e.g. a plain speech encoder (use
+                :meth:`from_backbone`).
         """
         from . import published
 
@@ -148,29 +158,26 @@ class BrainWavLMForFMRIEncoding(BrainEncodingPreTrainedModel):
             return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         source = published.Source.open(pretrained_model_name_or_path, kwargs)
         if source.is_published:
-            return published.load(cls, source, adapter=adapter, dtype=kwargs.get("dtype") or torch.float32)
+            return published.load(cls, source, adapter=adapter, dtype=published.as_dtype(kwargs.get("dtype")))
         kind = source.root_model_type()
-        if kind in FAMILIES:
+        if kind != cls.config_class.model_type:
+            here = str(pretrained_model_name_or_path)
             raise BackboneError(
-                f"this is a plain {kind} encoder, not a brain-tuned model",
-                where=pretrained_model_name_or_path,
-                remedy=f"start from it with {cls.__name__}.from_backbone({str(pretrained_model_name_or_path)!r})",
+                f"this is a plain {kind} model, not a brain-tuned one",
+                where=here,
+                expected=f"model_type {cls.config_class.model_type!r}, or encoding/config.json",
+                remedy=f"start from it with {cls.__name__}.from_backbone({here!r})" if kind in FAMILIES else "",
             )
         asked = kwargs.pop("output_loading_info", False)
+        # Tensors of another shape are to be reported, and are then refused like all that does not fit.
+        kwargs |= {"output_loading_info": True, "ignore_mismatched_sizes": True, "use_safetensors": True}
         with source.damage_is_an_error():
-            model, report = super().from_pretrained(
-                pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
-            )
-        lost = sorted(report["missing_keys"]) + sorted(map(str, report["mismatched_keys"]))
-        if lost:
-            raise AdapterError(
-                f"{len(lost)} tensors are missing from the checkpoint or do not fit",
-                where=f"{pretrained_model_name_or_path}: {lost[0]}",
-                remedy="save or download the model again",
-            )
+            loaded: Any = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        model, report = loaded
+        published.check_complete(model, report, source)
         if adapter is not None and adapter != "all":
             model.set_adapter(adapter)
-        return (model, report) if asked else model
+        return loaded if asked else model
 
     # Adapters
 
@@ -188,37 +195,49 @@ class BrainWavLMForFMRIEncoding(BrainEncodingPreTrainedModel):
         Args:
             name: ``<subject>-<roi>``, e.g. ``"s1-ac"``; letters, digits, ``_`` and ``-``.
             n_voxels: of the head.
-            lora: LoRA settings (r, lora_alpha, lora_dropout, target_modules); the first adapter fixes them for the
-                model, None tunes the backbone itself.
+            lora: LoRA settings (r, lora_alpha, lora_dropout, target_modules); the first adapter fixes them for
+                the model, None tunes the backbone itself.
             voxels: columns of the subject's responses that the head predicts, (n_voxels,); None for all.
             **described: what to remember of it (subject, roi, ...), plain values.
 
         Raises:
-            AdapterError: the name is taken or not usable, or other LoRA settings are in force.
+            AdapterError: the name is taken or not usable, other LoRA settings are in force, or ``voxels`` has
+                another length.
         """
         known = self.config.adapters or {}
-        if name in known or not name.replace("-", "").replace("_", "").isalnum():
+        plain = name.isascii() and name.replace("-", "").replace("_", "").isalnum()
+        # A ModuleDict holds no module called like one of its own attributes, e.g. "type".
+        if not plain or hasattr(self.heads, name):
             raise AdapterError(
                 f"the adapter name {name!r} is {'taken' if name in known else 'not usable'}",
-                expected="a new name of letters, digits, '-' and '_'",
+                expected="a new name of letters, digits, '-' and '_', e.g. 's1-ac'",
             )
-        if known and lora is not None and lora != self.config.lora:
-            raise AdapterError("adapters of one model share their LoRA settings", where=name, expected=str(self.config.lora))
+        if voxels is not None and np.shape(voxels) != (n_voxels,):
+            raise AdapterError(f"voxels has shape {np.shape(voxels)}", where=name, expected=f"({n_voxels},)")
+        if lora is not None:
+            lora = {**lora, "target_modules": list(lora.get("target_modules") or ())}
         if not known:
             self.config.lora = lora
+        elif lora is not None and lora != self.config.lora:
+            raise AdapterError(
+                "adapters of one model share their LoRA settings", where=name, expected=str(self.config.lora)
+            )
+        head = self._build_adapter(name, n_voxels)
         self.config.adapters = {**known, name: {"n_voxels": n_voxels, **described}}
-        self._build_adapter(name, n_voxels)
-        self.heads[name].apply(self._init_head)
+        head.apply(self._init_head)
         if voxels is not None:
-            self.heads[name].voxels.copy_(torch.as_tensor(voxels, dtype=torch.int32))
+            head.voxels.copy_(torch.as_tensor(voxels, dtype=torch.int32))
         self.heads.to(device=self.device)
         self.set_adapter(name)
 
-    def _build_adapter(self, name: str, n_voxels: int) -> None:
+    def _build_adapter(self, name: str, n_voxels: int) -> EncodingHead:
         config = self.config
         if config.lora:
-            adapters.attach(self.backbone, name, adapters.lora_config(self.backbone, config.lora, config.layer))
-        self.heads[name] = EncodingHead(config.hidden_size, n_voxels, config.delays_trs, config.bottleneck)
+            settings = adapters.lora_config(self.backbone, config.lora, config.layer)
+            adapters.attach(self.backbone, name, settings)
+        head = EncodingHead(config.hidden_size, n_voxels, config.delays_trs, config.bottleneck)
+        self.heads[name] = head
+        return head
 
     @staticmethod
     def _init_head(module: nn.Module) -> None:
@@ -233,14 +252,15 @@ class BrainWavLMForFMRIEncoding(BrainEncodingPreTrainedModel):
         """
         if adapter_name not in self.heads:
             raise AdapterError(
-                f"there is no adapter {adapter_name!r}", expected=f"one of {', '.join(self.heads) or '(none)'}"
+                f"there is no adapter {adapter_name!r}",
+                expected=f"one of {', '.join(self.heads) or '(none)'}",
             )
         self.config.default_adapter = adapter_name
         adapters.switch(self.backbone, adapter_name)
         self.freeze()
 
     def freeze(self) -> None:
-        """Let gradients reach the active adapter and head only (without LoRA: the computed transformer layers)."""
+        """Let gradients reach the active adapter and head only; without LoRA, the layers that are computed."""
         name, config = self.config.default_adapter, self.config
         self.requires_grad_(False)
         if name is None:
@@ -301,11 +321,12 @@ class BrainWavLMForFMRIEncoding(BrainEncodingPreTrainedModel):
     ) -> FMRIEncodingOutput | tuple:
         """Predict BOLD from audio.
 
-        With ``frame_to_tr`` the input is windows already cut, which is what the tuning loop sends. Without it,
-        ``input_values`` is one stretch of audio and its TRs are those of ``config.tr_s`` from its start.
+        With ``frame_to_tr`` the input is windows already cut, which is what the tuning loop sends. Without
+        it, ``input_values`` is one stretch of audio and its TRs are those of ``config.tr_s`` from its start.
 
         Args:
-            input_values: groups of windows, each (n_windows, n_samples); or audio (n_samples,) or (1, n_samples).
+            input_values: groups of windows, each (n_windows, n_samples); or audio, (n_samples,) or
+                (1, n_samples).
             frame_to_tr: sparse (n_lead_trs + n_trs, n_read) matrix from what is read to TRs.
             first_frames: first kept frame of each group.
             labels: measured BOLD (n_trs, n_voxels), NaN where not measured.
@@ -331,7 +352,8 @@ class BrainWavLMForFMRIEncoding(BrainEncodingPreTrainedModel):
             input_values, first_frames = block["input_values"], block["first_frames"]
             frame_to_tr, seen = block["frame_to_tr"], block["seen"]
         matrix = frame_to_tr.to(self.device)
-        frames = self.frames(input_values, first_frames or [0] * len(input_values))
+        groups = list(input_values)
+        frames = self.frames(groups, first_frames or [0] * len(groups))
         # Sparse products exist in float32 only; under autocast they would be asked for in bfloat16.
         with torch.autocast(self.device.type, enabled=False):
             features = matrix @ frames
@@ -349,7 +371,7 @@ class BrainWavLMForFMRIEncoding(BrainEncodingPreTrainedModel):
         """What :meth:`forward` needs to predict TRs at given times of a story.
 
         Args:
-            audio: the whole story, (n_samples,), float32, 16 kHz.
+            audio: the whole story, (n_samples,), float, mono at ``config.sampling_rate_hz``.
             tr_times_s: middle of each TR, seconds from the story's start, evenly spaced, (n_trs,).
 
         Returns:
@@ -359,12 +381,17 @@ class BrainWavLMForFMRIEncoding(BrainEncodingPreTrainedModel):
 
     @torch.no_grad()
     def predict(
-        self, audio: np.ndarray, tr_times_s: np.ndarray, *, n_lead_trs: int | None = None, windows_per_batch: int = 16
+        self,
+        audio: np.ndarray,
+        tr_times_s: np.ndarray,
+        *,
+        n_lead_trs: int | None = None,
+        windows_per_batch: int = 16,
     ) -> np.ndarray:
         """Predicted BOLD of the active adapter's voxels while someone hears ``audio``.
 
         Args:
-            audio: the whole story, (n_samples,), float32 mono at ``config.sampling_rate_hz``.
+            audio: the whole story, (n_samples,), float, mono at ``config.sampling_rate_hz``.
             tr_times_s: middle of each TR in seconds from the story's start, evenly spaced, (n_trs,).
             n_lead_trs: TRs before the first one that feed the delays; default is the longest delay.
             windows_per_batch: windows computed at once.
@@ -373,11 +400,12 @@ class BrainWavLMForFMRIEncoding(BrainEncodingPreTrainedModel):
             (n_trs, n_voxels), float32.
         """
         lead = max(0, *self.config.delays_trs) if n_lead_trs is None else n_lead_trs
-        features, seen = self.story_features(audio, lead_in(tr_times_s, lead), windows_per_batch=windows_per_batch)
-        was_training = self.training
-        self.eval()
-        predicted = self.head(torch.from_numpy(features).to(self.device), lead, torch.from_numpy(seen).to(self.device))
-        self.train(was_training)
+        times_s = lead_in(tr_times_s, lead)
+        features, seen = self.story_features(audio, times_s, windows_per_batch=windows_per_batch)
+        with _evaluating(self):
+            predicted = self.head(
+                torch.from_numpy(features).to(self.device), lead, torch.from_numpy(seen).to(self.device)
+            )
         return predicted.float().cpu().numpy()
 
     @torch.no_grad()
@@ -393,31 +421,30 @@ class BrainWavLMForFMRIEncoding(BrainEncodingPreTrainedModel):
             Features (n_trs, width), float32, and seen (n_trs,), bool.
         """
         block = self.plan(audio, tr_times_s)
-        was_training = self.training
-        self.eval()
-        frames = [
-            self.frames([part], [first])
-            for group, first in zip(block["input_values"], block["first_frames"], strict=True)
-            for part in group.split(windows_per_batch)
-        ]
-        self.train(was_training)
+        with _evaluating(self):
+            frames = [
+                self.frames([part], [first])
+                for group, first in zip(block["input_values"], block["first_frames"], strict=True)
+                for part in group.split(windows_per_batch)
+            ]
         matrix = block["frame_to_tr"].to(self.device)
         return (matrix @ torch.cat(frames)).cpu().numpy(), block["seen"].numpy()
 
     def audit(self, audio: np.ndarray, tr_times_s: np.ndarray) -> int:
-        """Prove on real input that every tensor of the active adapter is trained; see :func:`.adapters.audit_gradients`."""
+        """Prove on real input that every tensor of the active adapter is trained.
+
+        See :func:`brain_tuning.models.adapters.audit_gradients`.
+        """
         block = self.plan(audio, tr_times_s)
-        windows = [group[:4] for group in block["input_values"][-1:]]
-        was_training = self.training
-        self.eval()
-        try:
+        # The longest windows: in one of a single frame, attention has no choice and q and k no gradient.
+        longest = int(np.argmax([group.shape[1] for group in block["input_values"]]))
+        group, first = block["input_values"][longest], block["first_frames"][longest]
+        middle = max(0, len(group) // 2 - 2)  # a story may begin with silence
+        windows = group[middle : middle + 4]
+        with _evaluating(self):
             return adapters.audit_gradients(
-                self.backbone,
-                str(self.config.default_adapter),
-                lambda: self.frames(windows, block["first_frames"][-1:]),
+                self.backbone, str(self.config.default_adapter), lambda: self.frames([windows], [first])
             )
-        finally:
-            self.train(was_training)
 
     def save_published(self, folder: str | Path, **kwargs: Any) -> Path:
         """Write the repository layout of the Hub; see :func:`brain_tuning.models.published.write`."""
@@ -426,26 +453,45 @@ class BrainWavLMForFMRIEncoding(BrainEncodingPreTrainedModel):
         return published.write(self, folder, **kwargs)
 
 
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode for a while."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
 def plan_block(config: BrainEncodingConfig, audio: np.ndarray, tr_times_s: np.ndarray) -> dict[str, Any]:
     """Windows and the frame-to-TR matrix for a run of TRs; see :meth:`BrainWavLMForFMRIEncoding.plan`."""
+    if audio.ndim != 1 or not np.issubdtype(audio.dtype, np.floating):
+        raise AudioError(
+            f"the audio is an array of {audio.dtype}, shape {audio.shape}",
+            expected=f"(n_samples,) of floats from -1 to 1, mono at {config.sampling_rate_hz} Hz",
+        )
+    audio = audio.astype(np.float32, copy=False)
     times = np.asarray(tr_times_s, dtype=np.float64)
     if times.ndim != 1 or len(times) < 2:
         raise TimingError(f"{times.size} TRs were asked for", expected="at least 2 evenly spaced TR times")
     tr_s = (times[-1] - times[0]) / (len(times) - 1)
     reach_s = config.lanczos_lobes * tr_s
     groups = config.window_plan.groups(
-        len(audio), config.frame_grid, start_s=max(0.0, times[0] - reach_s), stop_s=max(0.0, times[-1] + reach_s)
+        len(audio),
+        config.frame_grid,
+        start_s=max(0.0, times[0] - reach_s),
+        stop_s=max(0.0, times[-1] + reach_s),
     )
     if not groups:
+        audio_s = len(audio) / config.sampling_rate_hz
         raise TimingError(
             "no audio lies near the TRs asked for",
-            where=f"TRs {times[0]:.1f} to {times[-1]:.1f} s, audio 0 to {len(audio) / config.sampling_rate_hz:.1f} s",
+            where=f"TRs {times[0]:.1f} to {times[-1]:.1f} s, audio 0 to {audio_s:.1f} s",
             expected="TR times in seconds from the audio's start",
         )
     frame_times_s = np.concatenate([group.times_s.ravel() for group in groups])
-    matrix = lanczos_matrix(
-        frame_times_s, times, lobes=config.lanczos_lobes, cutoff_hz=1.0 / tr_s, allow_empty=True
-    )
+    matrix = lanczos_matrix(frame_times_s, times, lobes=config.lanczos_lobes, cutoff_hz=1.0 / tr_s, allow_empty=True)
     frame_s = config.frame_grid.hop_samples / config.sampling_rate_hz
     full_weight = tr_s / (frame_s if config.read == "all" else config.stride_s)
     seen = np.asarray(matrix.sum(axis=1)).ravel() > 0.5 * full_weight

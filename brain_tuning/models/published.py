@@ -14,7 +14,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,7 +25,7 @@ from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dic
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import AutoModel, PreTrainedConfig
+from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 
 from brain_tuning.errors import AdapterError, BackboneError
 
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     from .modeling import BrainWavLMForFMRIEncoding
 
 #: keywords of from_pretrained that say where files come from
-_HUB_KEYS = ("revision", "token", "cache_dir", "local_files_only", "force_download", "subfolder")
+_HUB_KEYS = ("revision", "token", "cache_dir", "local_files_only", "force_download")
 _PEFT_PREFIX = "base_model.model."
 
 
@@ -56,7 +55,7 @@ class Source:
 
     @classmethod
     def open(cls, name: object, keywords: dict[str, Any]) -> Source:
-        """Raise AdapterError unless ``name`` is a folder or looks like a Hub id."""
+        """The source called ``name``, with what ``keywords`` of from_pretrained say of the download."""
         return cls(str(name), {key: keywords[key] for key in _HUB_KEYS if keywords.get(key) is not None})
 
     def file(self, path: str) -> Path | None:
@@ -69,12 +68,18 @@ class Source:
         if folder.is_dir():
             return folder / path if (folder / path).is_file() else None
         from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+        from huggingface_hub.errors import (
+            EntryNotFoundError,
+            HfHubHTTPError,
+            HFValidationError,
+            LocalEntryNotFoundError,
+        )
 
-        hub = {key: value for key, value in self.hub.items() if key != "subfolder"}
         try:
-            return Path(hf_hub_download(self.name, path, **hub))
+            return Path(hf_hub_download(self.name, path, **self.hub))
         except LocalEntryNotFoundError as error:
+            if self._known_to_be_missing(path):
+                return None
             raise AdapterError(
                 f"{path} is not in the local cache and the Hub cannot be reached",
                 where=self.name,
@@ -89,6 +94,15 @@ class Source:
                 expected="a folder that exists, or the id of a Hub repository you may read",
                 remedy="check the name; for a private repository log in with `hf auth login`",
             ) from error
+
+    def _known_to_be_missing(self, path: str) -> bool:
+        """Whether the cache remembers that the repository has no such file."""
+        from huggingface_hub import try_to_load_from_cache
+
+        known = try_to_load_from_cache(
+            self.name, path, cache_dir=self.hub.get("cache_dir"), revision=self.hub.get("revision")
+        )
+        return known is not None and not isinstance(known, str)
 
     def require(self, path: str) -> Path:
         """As :meth:`file`, but a missing file is an error."""
@@ -107,27 +121,33 @@ class Source:
         try:
             return json.loads(self.require(path).read_text())
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise AdapterError(
-                f"{path} is not JSON ({error})", where=self.name, remedy="download it again"
-            ) from error
+            raise AdapterError(f"{path} is not JSON ({error})", where=self.name, remedy="download it again") from error
 
     def tensors(self, path: str) -> dict[str, torch.Tensor]:
         """A safetensors file of the repository; every tensor must be finite."""
         with self.damage_is_an_error(path):
             loaded = load_file(self.require(path))
-        wrong = [key for key, value in loaded.items() if value.is_floating_point() and not value.isfinite().all()]
-        if wrong:
-            raise AdapterError(f"tensor {wrong[0]} of {path} holds NaN or infinity", where=self.name)
+        self.refuse_not_finite(loaded, path)
         return loaded
+
+    def refuse_not_finite(self, tensors: dict[str, torch.Tensor], path: str = "model.safetensors") -> None:
+        """Raise AdapterError if a tensor holds NaN or infinity."""
+        for key, value in tensors.items():
+            if value.is_floating_point() and not bool(value.isfinite().all()):
+                raise AdapterError(
+                    f"tensor {key} of {path} holds NaN or infinity",
+                    where=self.name,
+                    remedy="download it again, or tune again with lower learning rates",
+                )
 
     @contextmanager
     def damage_is_an_error(self, path: str = "model.safetensors") -> Iterator[None]:
-        """Turn safetensors' complaint about a damaged file into an AdapterError that names it."""
+        """Turn complaints about a damaged or missing file into an AdapterError that names it."""
         try:
             yield
-        except SafetensorError as error:
+        except (SafetensorError, OSError) as error:
             raise AdapterError(
-                f"{path} is damaged ({error})",
+                f"{path} is missing or damaged ({error})",
                 where=self.name,
                 expected="an intact safetensors file",
                 remedy="download or save it again",
@@ -173,6 +193,7 @@ def write(
     if not config.lora and len(model.heads) > 1:
         raise AdapterError("a fully fine-tuned backbone can be published with one head only", where=folder)
     folder.mkdir(parents=True, exist_ok=True)
+    _copy_preprocessor(model, folder)
     for key, head in model.heads.items():
         place = folder / "adapters" / key
         place.mkdir(parents=True, exist_ok=True)
@@ -185,18 +206,17 @@ def write(
     config.save_pretrained(folder / "encoding")
     if merged_root:
         plain_encoder(model).save_pretrained(folder)
-    _copy_preprocessor(model, folder)
     return folder
 
 
 def _write_lora(model: BrainWavLMForFMRIEncoding, name: str, place: Path) -> None:
-    lora: LoraConfig = model.backbone.peft_config[name]  # type: ignore[assignment,index]
+    lora: LoraConfig = getattr(model.backbone, "peft_config")[name]  # noqa: B009
     lora.base_model_name_or_path = model.config.base_model_name_or_path
     lora.revision = model.config.base_model_revision
-    state = get_peft_model_state_dict(model.backbone, adapter_name=name)
+    state = get_peft_model_state_dict(model.backbone, adapter_name=name, save_embedding_layers=False)
     renamed = {_PEFT_PREFIX + key: value.contiguous() for key, value in state.items()}
     save_file(renamed, place / "adapter_model.safetensors", metadata={"format": "pt"})
-    lora.target_modules = sorted(lora.target_modules)  # type: ignore[arg-type,assignment]  # a set has no order to repeat
+    lora.target_modules = sorted(lora.target_modules or ())  # a set has no order to repeat
     was, lora.inference_mode = lora.inference_mode, True
     lora.save_pretrained(str(place))
     lora.inference_mode = was
@@ -208,17 +228,57 @@ def _copy_preprocessor(model: BrainWavLMForFMRIEncoding, folder: Path) -> None:
     name = model.config.base_model_name_or_path
     if name is None:
         return
-    AutoFeatureExtractor.from_pretrained(
-        backbone_location(name),
-        revision="main" if Path(backbone_location(name)).is_dir() else model.config.base_model_revision or "main",
-    ).save_pretrained(folder)
+    place = backbone_location(name)
+    local = Path(place).is_dir()
+    try:
+        extractor = AutoFeatureExtractor.from_pretrained(
+            place, revision="main" if local else model.config.base_model_revision or "main"
+        )
+    except OSError as error:
+        raise BackboneError(
+            "the base model's preprocessor_config.json cannot be loaded",
+            where=name,
+            remedy="add one to the folder" if local else "connect to the Hub once",
+        ) from error
+    extractor.save_pretrained(folder)
 
 
-def plain_encoder(model: BrainWavLMForFMRIEncoding) -> nn.Module:
-    """A stock encoder of the backbone's own config with the active adapter merged, float32, in evaluation mode."""
+def plain_encoder(model: BrainWavLMForFMRIEncoding) -> PreTrainedModel:
+    """A stock encoder with the active adapter merged, of the backbone's own config, float32, for evaluation."""
     encoder = AutoModel.from_config(model.config.speech_config, dtype=torch.float32)
-    encoder.load_state_dict(adapters.merged_state_dict(model.backbone, model.config.default_adapter), strict=True)
+    merged = adapters.merged_state_dict(model.backbone, model.config.default_adapter)
+    encoder.load_state_dict(merged, strict=True)
     return encoder.eval()
+
+
+def as_dtype(asked: torch.dtype | str | None) -> torch.dtype:
+    """The type that from_pretrained's ``dtype`` asks for; float32, in which everything is stored, for "auto"."""
+    if asked is None or asked == "auto":
+        return torch.float32
+    return getattr(torch, asked) if isinstance(asked, str) else asked
+
+
+def check_complete(model: PreTrainedModel, report: dict[str, Any], source: Source) -> None:
+    """Refuse a self-contained checkpoint that lacks a tensor, or has one that does not fit or holds NaN.
+
+    Args:
+        model: as loaded.
+        report: transformers' loading info.
+        source: it was loaded from, for the error.
+    """
+    for state, keys in (
+        ("missing from", report["missing_keys"]),
+        ("unknown in", report["unexpected_keys"]),
+        ("of another shape in", [key for key, *_ in report["mismatched_keys"]]),
+    ):
+        if keys:
+            raise AdapterError(
+                f"tensor {min(keys)} is {state} the checkpoint",
+                where=source.name,
+                expected="exactly the tensors that config.json describes",
+                remedy="save or download the model again",
+            )
+    source.refuse_not_finite(model.state_dict())
 
 
 def load(
@@ -247,14 +307,16 @@ def load(
     missing = [name for name in names if name not in described]
     if missing:
         raise AdapterError(
-            f"there is no adapter {missing[0]!r}", where=source.name, expected=f"one of {', '.join(described)}"
+            f"there is no adapter {missing[0]!r}",
+            where=source.name,
+            expected=f"one of {', '.join(described)}",
         )
     merged_into_root = config.default_adapter
     config.adapters, config.default_adapter = {}, None
     model = cls(config)
-    loras = {name: source.tensors(f"adapters/{name}/adapter_model.safetensors") for name in names} if config.lora else {}
-    model.backbone.load_state_dict(_base_state(model, source, config, str(merged_into_root)), strict=True)
     lora = config.lora
+    loras = {name: _lora_tensors(name, source) for name in names} if lora else {}
+    model.backbone.load_state_dict(_base_state(source, config, str(merged_into_root)), strict=True)
     for name in names:
         extra = {key: value for key, value in described[name].items() if key != "n_voxels"}
         model.add_adapter(name, described[name]["n_voxels"], lora=lora, **extra)
@@ -262,10 +324,13 @@ def load(
             _load_lora(model, name, loras[name], source)
         _load_head(model, name, source)
     model.set_adapter(str(merged_into_root) if merged_into_root in names else names[0])
-    return model.to(dtype).eval()
+    model.backbone.to(dtype=dtype)  # type: ignore[call-arg]
+    return model.eval()
 
 
-def load_adapter(backbone: nn.Module, name: str | Path, adapter: str | None = None, **hub: Any) -> nn.Module:
+def load_adapter(
+    backbone: PreTrainedModel, name: str | Path, adapter: str | None = None, **hub: Any
+) -> PreTrainedModel:
     """Put a published adapter on a speech encoder that is loaded already; its features are then tuned.
 
     Args:
@@ -292,20 +357,47 @@ def load_adapter(backbone: nn.Module, name: str | Path, adapter: str | None = No
         )
     if not said.get("lora"):
         raise AdapterError(
-            "the repository was tuned in full and has no adapters", where=source.name, remedy="load its root with AutoModel"
+            "the repository was tuned in full and has no adapters",
+            where=source.name,
+            remedy="load its root with AutoModel",
         )
-    tensors = source.tensors(f"adapters/{chosen}/adapter_model.safetensors")
-    family_of(backbone.config).prepare(backbone)  # type: ignore[arg-type]
-    if chosen not in getattr(backbone, "peft_config", {}):
-        adapters.attach(backbone, chosen, adapters.lora_config(backbone, said["lora"], said["layer"]))
+    _check_base(backbone.config, said.get("base_model_name_or_path"), source)
+    tensors = _lora_tensors(chosen, source)
+    family_of(backbone.config).prepare(backbone)
+    config = adapters.lora_config(backbone, said["lora"], said["layer"])
+    present = getattr(backbone, "peft_config", {}).get(chosen)
+    if present is None:
+        adapters.attach(backbone, chosen, config)
+    elif _reach(present) != _reach(config):
+        raise AdapterError(
+            f"the encoder has another adapter called {chosen!r}, with other LoRA settings",
+            where=source.name,
+            remedy="load the encoder anew, with brain_tuning.load_backbone",
+        )
     _set_lora(backbone, chosen, tensors, source)
     adapters.switch(backbone, chosen)
     return backbone.eval()
 
 
-def _base_state(
-    model: BrainWavLMForFMRIEncoding, source: Source, config: Any, merged_into_root: str
-) -> dict[str, torch.Tensor]:
+def _check_base(config: PreTrainedConfig, base: str | None, source: Source) -> None:
+    """Refuse an encoder that is known to come from another Hub repository than ``base``."""
+    loaded_from = str(getattr(config, "_name_or_path", "") or "")
+    if loaded_from and not Path(loaded_from).exists() and loaded_from != base:
+        raise AdapterError(
+            f"the adapter was tuned on {base}",
+            where=f"{source.name}, put on {loaded_from}",
+            expected=f"the encoder {base}",
+            remedy=f"brain_tuning.load_backbone({base!r})",
+        )
+
+
+def _reach(lora: LoraConfig) -> tuple[object, ...]:
+    """What of its settings decides what an adapter's tensors mean."""
+    layers = lora.layers_to_transform
+    return lora.r, lora.lora_alpha, sorted(lora.target_modules or ()), layers
+
+
+def _base_state(source: Source, config: Any, merged_into_root: str) -> dict[str, torch.Tensor]:
     """Weights of the untuned base; if it is out of reach, the merged root minus its adapter's delta."""
     if not config.lora:
         return _root_state(source, config.speech_config)
@@ -319,18 +411,11 @@ def _base_state(
                 remedy="connect to the Hub once, or use a repository with a merged root",
             ) from unreachable
     stand_in = empty_backbone(config.speech_config)
-    described = lora_described(config)
-    adapters.attach(stand_in, merged_into_root, adapters.lora_config(stand_in, described, config.layer))
-    tensors = source.tensors(f"adapters/{merged_into_root}/adapter_model.safetensors")
-    _set_lora(stand_in, merged_into_root, tensors, source)
+    adapters.attach(stand_in, merged_into_root, adapters.lora_config(stand_in, config.lora, config.layer))
+    _set_lora(stand_in, merged_into_root, _lora_tensors(merged_into_root, source), source)
     merged = _root_state(source, config.speech_config)
     deltas = adapters.merged_state_dict(_zeroed(stand_in), merged_into_root, sign=-1.0)
-    return {key: value + deltas[key] if _is_target(key, described) else value for key, value in merged.items()}
-
-
-def lora_described(config: Any) -> dict:
-    """LoRA settings of a config as plain values."""
-    return {**config.lora, "target_modules": list(config.lora["target_modules"])}
+    return {key: value + deltas[key] if _is_target(key, config.lora) else value for key, value in merged.items()}
 
 
 def _zeroed(backbone: nn.Module) -> nn.Module:
@@ -356,9 +441,11 @@ def _root_state(source: Source, speech_config: PreTrainedConfig) -> dict[str, to
     return loaded
 
 
-def _load_lora(
-    model: BrainWavLMForFMRIEncoding, name: str, tensors: dict[str, torch.Tensor], source: Source
-) -> None:
+def _lora_tensors(name: str, source: Source) -> dict[str, torch.Tensor]:
+    return source.tensors(f"adapters/{name}/adapter_model.safetensors")
+
+
+def _load_lora(model: BrainWavLMForFMRIEncoding, name: str, tensors: dict[str, torch.Tensor], source: Source) -> None:
     said = source.json(f"adapters/{name}/adapter_config.json")
     if said.get("base_model_name_or_path") != model.config.base_model_name_or_path:
         raise AdapterError(
@@ -371,7 +458,7 @@ def _load_lora(
 
 def _set_lora(backbone: nn.Module, name: str, tensors: dict[str, torch.Tensor], source: Source) -> None:
     plain = {key.removeprefix(_PEFT_PREFIX): value for key, value in tensors.items()}
-    expected = get_peft_model_state_dict(backbone, adapter_name=name)
+    expected = get_peft_model_state_dict(backbone, adapter_name=name, save_embedding_layers=False)
     _check_shapes(plain, expected, f"adapters/{name}/adapter_model.safetensors", source)
     set_peft_model_state_dict(backbone, plain, adapter_name=name)
 
@@ -384,9 +471,7 @@ def _load_head(model: BrainWavLMForFMRIEncoding, name: str, source: Source) -> N
     head.load_state_dict(tensors, strict=True)
 
 
-def _check_shapes(
-    found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], path: str, source: Source
-) -> None:
+def _check_shapes(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], path: str, source: Source) -> None:
     """Every expected tensor is there with its shape, and nothing else is."""
     odd = sorted(set(found) ^ set(expected))
     if odd:

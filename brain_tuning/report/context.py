@@ -90,25 +90,17 @@ def check_flat_map(flat_map: FlatMap) -> None:
     where = f"flat map of {flat_map.subject}"
     positions = np.asarray(flat_map.positions)
     if positions.ndim != 2 or positions.shape[1] != 2 or not positions.size:
-        raise BrainTuningError(
-            f"the positions have shape {positions.shape}", where=where, expected="(n_voxels, 2)"
-        )
+        raise BrainTuningError(f"the positions have shape {positions.shape}", where=where, expected="(n_voxels, 2)")
     if not np.isfinite(positions).all():
         n_lost = int((~np.isfinite(positions).all(1)).sum())
-        raise BrainTuningError(
-            f"{n_lost} voxels have no position", where=where, remedy="leave them out of the map"
-        )
+        raise BrainTuningError(f"{n_lost} voxels have no position", where=where, remedy="leave them out of the map")
     if not flat_map.values:
         raise BrainTuningError("there is no value to map", where=where, expected="at least one model")
     parts = {"hemisphere": len(flat_map.hemisphere), "region": len(flat_map.region)}
     parts.update({f"values of {label!r}": np.size(r) for label, r in flat_map.values.items()})
     for part, size in parts.items():
         if size != len(positions):
-            raise BrainTuningError(
-                f"{part} has {size} entries", where=where, expected=f"{len(positions)}, one a voxel"
-            )
+            raise BrainTuningError(f"{part} has {size} entries", where=where, expected=f"{len(positions)}, one a voxel")
     unknown = sorted(set(map(str, flat_map.hemisphere)) - set(HEMISPHERES))
     if unknown:
-        raise BrainTuningError(
-            f"unknown hemisphere {unknown[0]!r}", where=where, expected=" or ".join(HEMISPHERES)
-        )
+        raise BrainTuningError(f"unknown hemisphere {unknown[0]!r}", where=where, expected=" or ".join(HEMISPHERES))

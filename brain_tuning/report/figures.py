@@ -12,7 +12,8 @@ from brain_tuning.errors import BrainTuningError
 
 from .context import UNTUNED, Curve, FlatMap, check_flat_map
 from .flat_map_figure import flat_maps
-from .images import COLOURS, GREY, INK, PAPER, report_style
+from .images import report_style
+from .palette import COLOURS, INK, OTHER_REGIONS, model_colours, nth_line, region_colours
 from .results import RegionResult, gather, models_of
 
 if TYPE_CHECKING:
@@ -24,7 +25,10 @@ __all__ = ["MAX_REGIONS", "flat_maps", "gain_scatter", "region_bars", "training_
 #: more groups of bars than this cannot be told apart on a page
 MAX_REGIONS = 24
 _WIDTH_IN = 10.0
-_MARKERS = "oD^sv"
+#: a longer curve is smaller as pixels than as lines
+_MANY_STEPS = 2000
+#: letters of a region's name that fit side by side below the bars
+_LETTERS_ACROSS = 105
 
 
 def training_curves(curves: Sequence[Curve]) -> Figure:
@@ -51,17 +55,18 @@ def training_curves(curves: Sequence[Curve]) -> Figure:
     with report_style():
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(_WIDTH_IN, 3.6 + 0.22 * math.ceil(len(curves) / 3)), layout="constrained")
-        panels = figure.subplots(1, 1 + len(quantities), squeeze=False)[0]
+        size_in = (_WIDTH_IN / 2 * max(2, 1 + len(quantities)), 3.6 + 0.22 * math.ceil(len(curves) / 4))
+        figure = Figure(figsize=size_in, layout="constrained")
+        panels = figure.subplots(1, 1 + len(quantities), squeeze=False, sharex=True)[0]
         longest = max(len(curve.steps) for curve in curves)
         window = max(1, longest // 20)
         for k, curve in enumerate(curves):
-            colour, dashes = _colour(k), ("-", "--", ":")[k // len(COLOURS) % 3]
+            colour, dashes = nth_line(k)
             steps, loss = np.asarray(curve.steps), np.asarray(curve.loss, dtype=float)
-            panels[0].plot(steps, loss, color=colour, lw=0.6, alpha=0.3, gid=f"loss {curve.label}")
+            panels[0].plot(steps, loss, color=colour, lw=0.6, alpha=0.3, rasterized=len(steps) > _MANY_STEPS)
             panels[0].plot(steps, _running_mean(loss, window), dashes, color=colour, lw=1.8, label=curve.label)
         panels[0].set(xlabel="Optimiser step", ylabel="Spatial-correlation loss (lower is better)")
-        panels[0].set_title(f"Training: each step, and the mean of {window} steps", loc="left")
+        panels[0].set_title("Training" + f" (thick: mean of {window} steps)" * (window > 1), loc="left")
         for panel, quantity in zip(panels[1:], quantities, strict=True):
             _draw_validation(panel, curves, quantity)
         for panel in panels:
@@ -97,7 +102,8 @@ def region_bars(rows: Sequence[Mapping[str, Any]]) -> Figure:
         handles: dict[str, Any] = {}
         for panel in panels:
             handles.update(zip(*reversed(panel.get_legend_handles_labels()), strict=True))
-        figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=min(6, len(handles)))
+        names = sorted(handles, key=[*models, *handles].index)
+        figure.legend([handles[name] for name in names], names, loc="outside upper center", ncols=min(6, len(names)))
         return figure
 
 
@@ -128,30 +134,28 @@ def gain_scatter(points: FlatMap | Sequence[Mapping[str, Any]]) -> Figure:
     limits = (float(finite.min()) - margin, float(finite.max()) + margin)
     with report_style():
         from matplotlib.figure import Figure
+        from matplotlib.lines import Line2D
 
-        names = list(dict.fromkeys(groups))
         columns = min(len(tuned), 2)
         n_lines = math.ceil(len(tuned) / columns)
-        legend_lines = math.ceil(len(names) / 4)
-        figure = Figure(figsize=(_WIDTH_IN * columns / 2, 4.9 * n_lines + 0.25 * legend_lines), layout="constrained")
+        colours = region_colours(groups)
+        legend_in = 0.25 * math.ceil(len(colours) / 4)
+        figure = Figure(figsize=(_WIDTH_IN * columns / 2, 4.9 * n_lines + legend_in), layout="constrained")
         panels = figure.subplots(n_lines, columns, squeeze=False).ravel()
         for panel, model in zip(panels, tuned, strict=False):
-            _draw_gain(panel, unit, np.asarray(groups), values[UNTUNED], values[model], model)
-            panel.axline((0, 0), slope=1, color=INK, lw=1, ls="--", alpha=0.7)
-            panel.set(xlim=limits, ylim=limits, xlabel="Untuned: Pearson r", ylabel=f"{model}: Pearson r", aspect="equal")
+            dot_colours = [colours.get(group, colours[OTHER_REGIONS]) for group in groups]
+            _draw_gain(panel, unit, dot_colours, values[UNTUNED], values[model])
+            panel.set_title(model, loc="left")
+            panel.set(
+                xlim=limits, ylim=limits, xlabel="untuned: Pearson r", ylabel=f"{model}: Pearson r", aspect="equal"
+            )
         for panel in panels[len(tuned) :]:
             panel.remove()
-        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, markerscale=1.6)
+        if set(groups) <= set(colours):
+            colours.pop(OTHER_REGIONS)
+        handles = [Line2D([], [], ls="", marker="o", color=colour, label=name) for name, colour in colours.items()]
+        figure.legend(handles=handles, loc="outside lower center", ncols=4)
         return figure
-
-
-def _colour(k: int) -> str:
-    return COLOURS[k % len(COLOURS)]
-
-
-def _model_colours(models: Sequence[str]) -> dict[str, str]:
-    tuned = [model for model in models if model != UNTUNED]
-    return {UNTUNED: GREY, **{model: _colour(k) for k, model in enumerate(tuned)}}
 
 
 def _running_mean(loss: np.ndarray, window: int) -> np.ndarray:
@@ -169,10 +173,11 @@ def _draw_validation(panel: Axes, curves: Sequence[Curve], quantity: str) -> Non
         if curve.validation_quantity != quantity or not len(curve.validation):
             continue
         steps, values = np.asarray(curve.validation, dtype=float).T
-        panel.plot(steps, values, color=_colour(k), lw=1.4, marker="o", ms=4, ls=("-", "--", ":")[k // len(COLOURS) % 3])
+        colour, dashes = nth_line(k)
+        panel.plot(steps, values, dashes, color=colour, lw=1.4, marker="o", ms=4)
         if np.isfinite(values).any():
             best = np.nanargmax(values) if higher_is_better else np.nanargmin(values)
-            panel.plot(steps[best], values[best], "*", ms=13, color=_colour(k), mec=INK, mew=0.8, zorder=3)
+            panel.plot(steps[best], values[best], "*", ms=13, color=colour, mec=INK, mew=0.8, zorder=3)
     better = "higher" if higher_is_better else "lower"
     what = "Pearson r" if higher_is_better else "Spatial-correlation loss"
     panel.set(xlabel="Optimiser step", ylabel=f"{what} ({better} is better)")
@@ -191,7 +196,7 @@ def _draw_bars(panel: Axes, subject: str, results: list[RegionResult], models: S
     for k, model in enumerate(models):
         places = np.arange(len(shown)) + (k - (len(models) - 1) / 2) * width
         heights = [result.r.get(model, math.nan) for result in shown]
-        panel.bar(places, heights, width * 0.92, color=_model_colours(models)[model], label=model)
+        panel.bar(places, heights, width * 0.92, color=model_colours(models)[model], label=model)
         for place, height, result in zip(places, heights, shown, strict=True):
             if model in result.r and not math.isfinite(height):
                 n_absent += 1
@@ -203,12 +208,15 @@ def _draw_bars(panel: Axes, subject: str, results: list[RegionResult], models: S
     if n_absent:
         title += f"; n/a: {n_absent} score{'s' * (n_absent > 1)} could not be estimated"
     panel.set_title(title, loc="left")
-    long = max(len(result.region) for result in shown) * len(shown) > 110
-    names = [result.region if long else result.region.replace("-", "-\n").replace(" ", "\n") for result in shown]
-    turned = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if long else {}
-    panel.set_xticks(np.arange(len(shown)), names, size=9, parse_math=False, **turned)
+    names = [result.region.replace("-", "-\n").replace(" ", "\n") for result in shown]
+    turned: dict[str, Any] = {}
+    if max(len(line) for name in names for line in name.split("\n")) * len(shown) > _LETTERS_ACROSS:
+        names = [result.region for result in shown]
+        turned = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"}
+    panel.set_xticks(np.arange(len(shown)), names, size=9, **turned)
     panel.tick_params(axis="x", length=0)
     panel.axhline(0, color=INK, lw=0.8)
+    panel.spines["bottom"].set_visible(False)
     panel.set_xlim(-0.6, len(shown) - 0.4)
     panel.set_ylabel("Pearson r")
     panel.grid(axis="y", color=INK, alpha=0.12, lw=0.6)
@@ -231,39 +239,32 @@ def _points(points: FlatMap | Sequence[Mapping[str, Any]]) -> tuple[str, list[st
     if isinstance(points, FlatMap):
         check_flat_map(points)
         values = {label: np.asarray(r, dtype=float) for label, r in points.values.items()}
-        return "voxel", [str(region) or "no region" for region in points.region], values
+        return "voxel", [str(region) for region in points.region], values
     results = [result for several in gather(points).values() for result in several]
     models = models_of(str(row["model"]) for row in points)
     values = {model: np.array([result.r.get(model, math.nan) for result in results]) for model in models}
     return "region", [result.region for result in results], values
 
 
-def _draw_gain(
-    panel: Axes, unit: str, groups: np.ndarray, untuned: np.ndarray, tuned: np.ndarray, model: str
-) -> None:
-    scored = np.isfinite(untuned) & np.isfinite(tuned)
-    size = float(np.clip(9000 / max(1, scored.sum()), 2, 45))
-    for k, group in enumerate(dict.fromkeys(groups.tolist())):
-        inside = scored & (groups == group)
-        panel.scatter(
-            untuned[inside],
-            tuned[inside],
-            s=size,
-            color=_colour(k),
-            marker=_MARKERS[k // len(COLOURS) % len(_MARKERS)],
-            alpha=0.75,
-            lw=0.3,
-            edgecolor=PAPER,
-            label=group,
-            rasterized=unit == "voxel",
-        )
-    n, n_up = int(scored.sum()), int((tuned > untuned)[scored].sum())
-    units = f"{unit}s"
-    note = f"{n_up:,} of {n:,} {units} above the diagonal"
-    if n:
-        note += f"\nmedian change {np.median((tuned - untuned)[scored]):+.3f}"
-    if n < scored.size:
-        note += f"\n{scored.size - n:,} not scored, not drawn"
-    panel.set_title(model, loc="left")
+def _draw_gain(panel: Axes, unit: str, colours: Sequence[str], untuned: np.ndarray, tuned: np.ndarray) -> None:
+    scored = np.flatnonzero(np.isfinite(untuned) & np.isfinite(tuned))
+    # in the regions' order, the last region would hide the others
+    order = np.random.default_rng(0).permutation(scored)
+    panel.scatter(
+        untuned[order],
+        tuned[order],
+        s=float(np.clip(9000 / max(1, scored.size), 2, 45)),
+        c=[colours[k] for k in order],
+        alpha=0.8,
+        lw=0,
+        rasterized=unit == "voxel",
+    )
+    change = (tuned - untuned)[scored]
+    note = f"{int((change > 0).sum()):,} of {scored.size:,} {unit}s above the diagonal"
+    if scored.size:
+        note += f"\nmedian change {np.median(change):+.3f}".replace("-", "\N{MINUS SIGN}")
+    if scored.size < untuned.size:
+        note += f"\n{untuned.size - scored.size:,} not scored, not drawn"
     panel.text(0.03, 0.97, note, transform=panel.transAxes, va="top", size=9)
+    panel.axline((0, 0), slope=1, color=INK, lw=1, ls="--", alpha=0.7)
     panel.grid(color=INK, alpha=0.12, lw=0.6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,8 @@ import numpy as np
 from brain_tuning.errors import BrainTuningError
 
 from .context import HEMISPHERES, UNTUNED, FlatMap, check_flat_map
-from .images import INK, PAPER, report_style
+from .images import report_style
+from .palette import OTHER_REGIONS, PAPER, region_colours
 from .results import models_of
 
 if TYPE_CHECKING:
@@ -18,17 +20,20 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.text import Text
 
-_WIDTH_IN = 11.0
+_PANEL_IN = 3.2
 #: space between the hemispheres, as a share of their width together
 _GAP = 0.06
+#: more names than this cannot be read
+_MAX_NAMES = 24
 _CORTEX, _NOT_SCORED = "#c3c8cf", "#858b94"
 
 
 def flat_maps(flat_map: FlatMap) -> Figure:
     """A scatter flat map of r for each model on one colour scale, and of the change from untuned to tuned.
 
-    Two models make one row; with more, each change stands below its model. The colour scales end at the
-    1st and 99th percentile, so that no single voxel sets them; arrows at their ends say where they do.
+    Each change stands below its model, and a map that names the regions below the untuned one, so that no
+    name hides a voxel. The colour scales end at the 1st and 99th percentile, so that no single voxel sets
+    them; arrows at their ends say where values lie beyond.
 
     Args:
         flat_map: of one subject.
@@ -46,38 +51,37 @@ def flat_maps(flat_map: FlatMap) -> Figure:
     low, high, largest = _limits(values, changes, flat_map.subject)
     positions = _apart(flat_map)
     width, height = np.maximum(np.ptp(positions, axis=0), 1e-9)
-    in_one_row = len(values) + len(changes) <= 3
-    n_columns = len(values) + len(changes) * in_one_row
-    n_lines = 1 if in_one_row or not changes else 2
-    panel_in = _WIDTH_IN / n_columns
+    n_rows = 2 if changes else 1
+    n_columns = len(values) if changes else len(values) + 1
     with report_style():
         import matplotlib
         from matplotlib.figure import Figure
 
-        height_in = n_lines * (panel_in * min(2.0, height / width) + 0.75) + 0.7
-        figure = Figure(figsize=(_WIDTH_IN, height_in), layout="constrained")
-        grid = figure.subplots(n_lines, n_columns, squeeze=False)
-        for panel in grid.ravel():
-            panel.set_axis_off()
-        above = list(grid[0, : len(values)])
-        below = list(grid[-1, n_columns - len(changes) :]) if changes else []
-        side_pt = _voxel_pt(positions, 72 * 0.93 * panel_in / width)
+        height_in = n_rows * (_PANEL_IN * min(2.0, height / width) + 0.85)
+        figure = Figure(figsize=(_PANEL_IN * n_columns + 1.4, height_in), layout="constrained")
+        panels = list(figure.subplots(n_rows, n_columns, squeeze=False).ravel())
+        key = panels.pop(len(values))
+        of_values, of_changes = panels[: len(values)], panels[len(values) :]
+        dot_pt = _dot_pt(positions, 72 * 0.93 * _PANEL_IN / width)
+        scale: dict[str, Any] = {"location": "right", "shrink": 0.75, "aspect": 18, "pad": 0.02}
         viridis = matplotlib.colormaps["viridis"]
-        for panel, (label, r) in zip(above, values.items(), strict=True):
-            dots = _draw_map(panel, positions, r, side_pt, cmap=viridis, vmin=low, vmax=high)
-            panel.set_title(f"{label}\nmean r {_mean(r):.3f}; {_unscored(r)}", size=10)
-        scale = {"location": "bottom", "shrink": 0.7, "aspect": 36, "pad": 0.02}
-        figure.colorbar(dots, ax=above, extend=_extend(values, low, high), label="Pearson r", **scale)
-        for panel, (label, change) in zip(below, changes.items(), strict=True):
-            dots = _draw_map(panel, positions, change, side_pt, cmap="RdBu_r", vmin=-largest, vmax=largest)
-            panel.set_title(f"{label} - {UNTUNED}\nmean {_mean(change):+.3f}; {_unscored(change)}", size=10)
+        for panel, (label, r) in zip(of_values, values.items(), strict=True):
+            dots = _draw_map(panel, positions, r, dot_pt, cmap=viridis, vmin=low, vmax=high)
+            panel.set_title(f"{label}\nmean r {_mean(r)}; {_unscored(r)}", size=10)
+        figure.colorbar(dots, ax=of_values, extend=_extend(values, low, high), label="Pearson r", **scale)
+        for panel, (label, change) in zip(of_changes, changes.items(), strict=True):
+            dots = _draw_map(panel, positions, change, dot_pt, cmap="RdBu_r", vmin=-largest, vmax=largest)
+            panel.set_title(
+                f"{label} \N{MINUS SIGN} {UNTUNED}\nmean {_mean(change, '+')}; {_unscored(change)}", size=10
+            )
         if changes:
             ends = _extend(changes, -largest, largest)
-            figure.colorbar(dots, ax=below, extend=ends, label="Change of Pearson r", **scale)
-        names = [_name_parts(panel, flat_map, positions) for panel in [*above, *below]]
+            figure.colorbar(dots, ax=[key, *of_changes], extend=ends, label="Change of Pearson r", **scale)
+        names = _draw_key(key, flat_map, positions, dot_pt)
+        for panel in [key, *panels]:
+            _name_hemispheres(panel, flat_map, positions)
         figure.draw_without_rendering()
-        for texts in names:
-            _push_apart(texts)
+        _push_apart(key, names)
         return figure
 
 
@@ -112,7 +116,7 @@ def _of(names: Sequence[str], name: str) -> np.ndarray:
     return np.array([str(other) == name for other in names])
 
 
-def _voxel_pt(positions: np.ndarray, pt_per_unit: float) -> float:
+def _dot_pt(positions: np.ndarray, pt_per_unit: float) -> float:
     """Diameter of a dot that just touches its neighbours, in points."""
     from scipy.spatial import cKDTree
 
@@ -123,20 +127,21 @@ def _voxel_pt(positions: np.ndarray, pt_per_unit: float) -> float:
     return float(np.clip(1.1 * pt_per_unit * np.median(nearest), 0.8, 9.0))
 
 
-def _draw_map(panel: Axes, positions: np.ndarray, values: np.ndarray, side_pt: float, **scale: Any) -> Any:
+def _draw_map(panel: Axes, positions: np.ndarray, values: np.ndarray, dot_pt: float, **scale: Any) -> Any:
     """Cortex in light grey behind, voxels without a score in dark grey, the others in colour."""
     x, y = positions.T
     scored = np.isfinite(values)
     dots: dict[str, Any] = {"lw": 0, "rasterized": True}
-    panel.scatter(x, y, s=(side_pt + 5) ** 2, color=_CORTEX, **dots)
-    panel.scatter(x[~scored], y[~scored], s=side_pt**2, color=_NOT_SCORED, label="not scored", **dots)
+    panel.scatter(x, y, s=(dot_pt + 5) ** 2, color=_CORTEX, **dots)
+    panel.scatter(x[~scored], y[~scored], s=dot_pt**2, color=_NOT_SCORED, label="not scored", **dots)
     panel.set_aspect("equal")
-    return panel.scatter(x[scored], y[scored], s=side_pt**2, c=values[scored], label="scored", **scale, **dots)
+    panel.set_axis_off()
+    return panel.scatter(x[scored], y[scored], s=dot_pt**2, c=values[scored], label="scored", **scale, **dots)
 
 
-def _mean(values: np.ndarray) -> float:
+def _mean(values: np.ndarray, sign: str = "") -> str:
     finite = values[np.isfinite(values)]
-    return float(finite.mean()) if finite.size else float("nan")
+    return f"{finite.mean():{sign}.3f}".replace("-", "\N{MINUS SIGN}") if finite.size else "n/a"
 
 
 def _unscored(values: np.ndarray) -> str:
@@ -150,35 +155,44 @@ def _extend(values: Mapping[str, np.ndarray], low: float, high: float) -> str:
     return {(False, False): "neither", (True, False): "min", (False, True): "max"}.get((under, over), "both")
 
 
-def _name_parts(panel: Axes, flat_map: FlatMap, positions: np.ndarray) -> list[Text]:
-    """Write each hemisphere's name below it, and each region's at its centroid within the hemisphere."""
-    from matplotlib.patheffects import withStroke
-
+def _draw_key(panel: Axes, flat_map: FlatMap, positions: np.ndarray, dot_pt: float) -> list[Text]:
+    """Where the regions are, in the colours of the gain scatter, each named at its centroid in the hemisphere."""
+    regions = np.array([str(region) for region in flat_map.region])
+    colours = region_colours(regions.tolist())
+    x, y = positions.T
+    dots: dict[str, Any] = {"lw": 0, "rasterized": True}
+    panel.scatter(x, y, s=(dot_pt + 5) ** 2, color=_CORTEX, **dots)
+    dot_colours = [colours.get(region, colours[OTHER_REGIONS]) for region in regions]
+    panel.scatter(x, y, s=dot_pt**2, c=dot_colours, **dots)
+    panel.set_aspect("equal")
+    panel.set_axis_off()
+    largest = [region for region, _ in Counter(regions[regions != ""].tolist()).most_common(_MAX_NAMES)]
+    n_regions = len(set(regions.tolist()) - {""})
+    named = f"the {_MAX_NAMES} largest of " if n_regions > _MAX_NAMES else ""
+    panel.set_title(f"regions\n{named}{n_regions} in {regions.size:,} voxels", size=10)
     texts = []
     for side in HEMISPHERES:
-        here = _of(flat_map.hemisphere, side)
-        if not here.any():
-            continue
-        middle = (positions[here, 0].min() + positions[here, 0].max()) / 2
-        panel.annotate(
-            side, (middle, positions[:, 1].min()), (0, -6), textcoords="offset points", ha="center", va="top", size=8
-        )
-        for region in dict.fromkeys(str(name) for name in flat_map.region if str(name)):
-            inside = here & _of(flat_map.region, region)
+        for region in largest:
+            inside = _of(flat_map.hemisphere, side) & (regions == region)
             if inside.any():
-                text = panel.text(
-                    *positions[inside].mean(0), region.replace("-", "-\n"), size=7.5, ha="center", va="center",
-                    linespacing=0.95, path_effects=[withStroke(linewidth=2.2, foreground=PAPER)], color=INK,
-                )  # fmt: skip
-                text.set_in_layout(False)
-                texts.append(text)
+                box = {"boxstyle": "round,pad=0.15", "color": PAPER, "alpha": 0.8, "lw": 0}
+                across, up = positions[inside].mean(0)
+                name = region.replace("-", "-\n")
+                texts.append(panel.text(across, up, name, size=7, ha="center", va="center", linespacing=0.95, bbox=box))
+                texts[-1].set_in_layout(False)
     return texts
 
 
-def _push_apart(texts: list[Text], n_rounds: int = 60) -> None:
+def _name_hemispheres(panel: Axes, flat_map: FlatMap, positions: np.ndarray) -> None:
+    for side in HEMISPHERES:
+        here = _of(flat_map.hemisphere, side)
+        if here.any():
+            below = ((positions[here, 0].min() + positions[here, 0].max()) / 2, positions[:, 1].min())
+            panel.annotate(side, below, (0, -7), textcoords="offset points", ha="center", va="top", size=8)
+
+
+def _push_apart(panel: Axes, texts: list[Text], n_rounds: int = 60) -> None:
     """Move names that overlap up and down until they do not, or until the rounds are over."""
-    if not texts:
-        return
     boxes = [text.get_window_extent() for text in texts]
     shifts = np.zeros(len(texts))
     for _ in range(n_rounds):
@@ -194,8 +208,8 @@ def _push_apart(texts: list[Text], n_rounds: int = 60) -> None:
                     moved = True
         if not moved:
             break
+    to_pixels = panel.transData
     for text, shift in zip(texts, shifts, strict=True):
-        to_data = text.axes.transData.inverted() if text.axes is not None else None
-        if shift and to_data is not None and text.axes is not None:
-            x, y = text.axes.transData.transform(text.get_position())
-            text.set_position(to_data.transform((x, y + shift)))
+        x, y = to_pixels.transform(text.get_position())
+        x, y = to_pixels.inverted().transform((x, y + shift))
+        text.set_position((x, y))

@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 def fir_delays(features: npt.NDArray[Any], delays_trs: Sequence[int]) -> npt.NDArray[Any]: ...
 @overload
 def fir_delays(features: torch.Tensor, delays_trs: Sequence[int]) -> torch.Tensor: ...
-def fir_delays(
-    features: npt.NDArray[Any] | torch.Tensor, delays_trs: Sequence[int]
-) -> npt.NDArray[Any] | torch.Tensor:
+def fir_delays(features: npt.NDArray[Any] | torch.Tensor, delays_trs: Sequence[int]) -> npt.NDArray[Any] | torch.Tensor:
     """Concatenate copies of one run's features, each shifted by a delay.
 
     ``out[t, k * width:(k + 1) * width] = features[t - delays_trs[k]]``, zero where ``t - delays_trs[k]`` lies
@@ -50,9 +48,7 @@ def fir_delays(
         )
     n_trs, width = features.shape[-2:]
     shape = (*features.shape[:-1], width * len(delays))
-    out: Any = (
-        np.zeros(shape, features.dtype) if isinstance(features, np.ndarray) else features.new_zeros(shape)
-    )
+    out: Any = np.zeros(shape, features.dtype) if isinstance(features, np.ndarray) else features.new_zeros(shape)
     for k, delay in enumerate(delays):
         if abs(delay) < n_trs:
             begin, end = max(delay, 0), n_trs + min(delay, 0)

@@ -59,9 +59,7 @@ def lanczos_matrix(
     frames = _ascending(frame_times_s, "frame_times_s")
     trs = _ascending(tr_times_s, "tr_times_s", strict=True)
     if lobes < 1:
-        raise TimingError(
-            "the Lanczos filter needs at least one lobe", where=f"lobes={lobes}", expected="1 or more"
-        )
+        raise TimingError("the Lanczos filter needs at least one lobe", where=f"lobes={lobes}", expected="1 or more")
     cutoff = _one_over_mean_distance(trs) if cutoff_hz is None else float(cutoff_hz)
     if not (np.isfinite(cutoff) and cutoff > 0):
         raise TimingError("the cut-off frequency is not positive", where=f"cutoff_hz={cutoff_hz}")
@@ -153,9 +151,7 @@ def _ascending(times_s: npt.ArrayLike, name: str, *, strict: bool = False) -> np
         raise TimingError(f"{name} has shape {times.shape}", expected="one time a row, at least one")
     bad = np.flatnonzero(~np.isfinite(times))
     if bad.size:
-        raise TimingError(
-            f"{name} holds {bad.size} values that are not finite", where=f"first at index {bad[0]}"
-        )
+        raise TimingError(f"{name} holds {bad.size} values that are not finite", where=f"first at index {bad[0]}")
     steps = np.diff(times)
     bad = np.flatnonzero(steps <= 0 if strict else steps < 0)
     if bad.size:
@@ -201,9 +197,7 @@ def _csr(
     return sparse.csr_matrix((weights.astype(dtype), columns, pointers), shape=(counts.size, n_frames))
 
 
-def _row_sums(
-    rows: npt.NDArray[np.intp], weights: npt.NDArray[np.float64], n_trs: int
-) -> npt.NDArray[np.float64]:
+def _row_sums(rows: npt.NDArray[np.intp], weights: npt.NDArray[np.float64], n_trs: int) -> npt.NDArray[np.float64]:
     sums = np.zeros(n_trs)
     sizes = np.zeros(n_trs)
     np.add.at(sums, rows, weights)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -80,18 +82,9 @@ def save(
         accelerator.wait_for_everyone()
 
 
-def latest(folder: Path) -> Path:
-    """The newest checkpoint of a run.
-
-    Raises:
-        CheckpointError: there is none.
-    """
-    found = sorted(folder.glob("step-????????"))
-    if not found:
-        raise CheckpointError(
-            "there is no checkpoint to resume from", where=folder, remedy="start without --resume"
-        )
-    return found[-1]
+def latest(folder: Path) -> Path | None:
+    """The newest checkpoint of a run, or None if it was stopped before the first."""
+    return max(folder.glob("step-????????"), default=None)
 
 
 def restore(
@@ -100,25 +93,50 @@ def restore(
     """Load a checkpoint into model, optimiser and random generators.
 
     Raises:
-        CheckpointError: a file is missing or damaged, or the number of processes has changed.
+        CheckpointError: a file is missing or damaged.
     """
-    try:
-        progress = Progress(**json.loads((place / "progress.json").read_text()))
+    with _damage_is_an_error(place):
+        progress = read_progress(place)
         load_tuned_state(model, load_file(place / "tuned.safetensors"), place)
         _set_optimiser(optimiser, load_file(place / "optimiser.safetensors"))
         _set_random_state(load_file(place / f"random-{accelerator.process_index}.safetensors"))
-    except FileNotFoundError as error:
+    return progress
+
+
+def read_progress(place: Path) -> Progress:
+    """Where the run was when a checkpoint was written.
+
+    Raises:
+        CheckpointError: the file is missing or damaged.
+    """
+    with _damage_is_an_error(place):
+        return Progress(**json.loads((place / "progress.json").read_text()))
+
+
+def restore_best(path: Path, model: torch.nn.Module) -> None:
+    """Load the tuned tensors of the best epoch.
+
+    Raises:
+        CheckpointError: the file is missing or damaged.
+    """
+    with _damage_is_an_error(path):
+        load_tuned_state(model, load_file(path), path)
+
+
+@contextmanager
+def _damage_is_an_error(place: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
         raise CheckpointError(
-            f"{Path(error.filename or '').name} is missing",
+            f"a file of the checkpoint cannot be read ({error})",
             where=place,
-            expected=f"a checkpoint of {accelerator.num_processes} process(es)",
-            remedy="resume with as many processes as the run was started with",
+            remedy="if it is incomplete, delete it and resume from the one before",
         ) from error
-    except (SafetensorError, json.JSONDecodeError, TypeError) as error:
+    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise CheckpointError(
             f"the checkpoint is damaged ({error})", where=place, remedy="delete it and resume from the one before"
         ) from error
-    return progress
 
 
 def _optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, torch.Tensor]:

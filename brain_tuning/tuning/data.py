@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +12,7 @@ import torch
 from torch.utils.data import Dataset
 
 from brain_tuning.corpus import Corpus, Run
+from brain_tuning.corpus.schema import SAMPLING_RATE_HZ
 from brain_tuning.encoding.scores import zscore
 from brain_tuning.errors import CorpusError
 from brain_tuning.models.configuration import BrainEncodingConfig
@@ -39,7 +42,7 @@ class BlockDataset(Dataset):
         shuffled_stories: control condition: each run is given the responses of the next run.
 
     Raises:
-        CorpusError: there are no runs, or one is shorter than a block.
+        CorpusError: there are no runs, or one has fewer TRs than a block while the story is heard.
     """
 
     def __init__(
@@ -58,14 +61,18 @@ class BlockDataset(Dataset):
                 "there are no runs to tune on", where=corpus.path, expected="runs of the train split",
                 remedy="see `brain-tuning corpus inspect`",
             )  # fmt: skip
-        short = [run for run in runs if run.n_trs < block_trs]
-        if short:
-            raise CorpusError(
-                f"a run has {short[0].n_trs} TRs",
-                where=f"subject {short[0].subject}, story {short[0].story}, run {short[0].run}",
-                expected=f"at least block_trs = {block_trs}",
-                remedy="choose a smaller block_trs in the recipe",
-            )
+        #: rows of each run that blocks are cut from
+        self.rows = [
+            _rows_that_hear(run, corpus.n_samples(run.story) / SAMPLING_RATE_HZ, config.delays_trs) for run in runs
+        ]
+        for run, rows in zip(runs, self.rows, strict=True):
+            if len(rows) < block_trs:
+                raise CorpusError(
+                    f"a run has {len(rows)} TRs while the story is heard",
+                    where=f"subject {run.subject}, story {run.story}, run {run.run}",
+                    expected=f"at least block_trs = {block_trs}",
+                    remedy="choose a smaller block_trs in the recipe",
+                )
         self.corpus, self.runs, self.config = corpus, runs, config
         self.block_trs, self.seed, self.epoch = block_trs, seed, 0
         self.bold = [zscore(corpus.bold(run, voxels)) for run in runs]
@@ -78,10 +85,10 @@ class BlockDataset(Dataset):
         """Cut and order the blocks of an epoch; both depend on (seed, epoch) alone."""
         rng = np.random.default_rng([self.seed, epoch])
         blocks = []
-        for k, run in enumerate(self.runs):
-            n_blocks, spare = divmod(run.n_trs, self.block_trs)
+        for k, rows in enumerate(self.rows):
+            n_blocks, spare = divmod(len(rows), self.block_trs)
             # The grid starts anywhere within the remainder, so that over epochs no TR is left out.
-            offset = int(rng.integers(spare + 1))
+            offset = rows.start + int(rng.integers(spare + 1))
             blocks += [Block(k, offset + b * self.block_trs, self.block_trs) for b in range(n_blocks)]
         self.epoch = epoch
         self.blocks = [blocks[k] for k in rng.permutation(len(blocks))]
@@ -102,6 +109,13 @@ class BlockDataset(Dataset):
         block = self.blocks[index]
         run = self.runs[block.run]
         return f"{run.story} run {run.run} repeat {run.repeat} TR {block.first_tr}-{block.first_tr + block.n_trs - 1}"
+
+
+def _rows_that_hear(run: Run, duration_s: float, delays_trs: Sequence[int]) -> range:
+    """Rows of a run with audio at one of their delays: a block without any has nothing to learn from."""
+    first_heard = math.ceil(-run.onset_s / run.tr_s)
+    last_heard = math.floor((duration_s - run.onset_s) / run.tr_s) - 1
+    return range(max(0, first_heard + min(delays_trs)), min(run.n_trs, last_heard + max(delays_trs) + 1))
 
 
 def _moved_to_other_stories(runs: list[Run], bold: list[np.ndarray]) -> list[np.ndarray]:

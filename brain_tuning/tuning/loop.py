@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import platform
 import shutil
@@ -16,14 +17,14 @@ import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import set_seed
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from brain_tuning.atomic import storage_errors, whole_file
 from brain_tuning.corpus import Corpus, open_corpus
 from brain_tuning.cortex.regions import adapter_name, select_voxels
-from brain_tuning.errors import CheckpointError, EncodingError
+from brain_tuning.errors import CheckpointError, EncodingError, RecipeError
 from brain_tuning.models.modeling import BrainWavLMForFMRIEncoding
 from brain_tuning.models.stem import StemCache
 from brain_tuning.versions import versions
@@ -31,7 +32,7 @@ from brain_tuning.versions import versions
 from . import checkpoint
 from .data import BlockDataset
 from .recipe import Recipe
-from .selection import validation_score
+from .selection import check_selection, validation_score
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +63,11 @@ class TuningJob:
     gradient_checkpointing: bool = False
     stem_cache_mb: int = 1024
 
+    def __post_init__(self) -> None:
+        for key, least in (("save_every", 1), ("workers", 0), ("stem_cache_mb", 0)):
+            if getattr(self, key) < least:
+                raise RecipeError(f"{key}: {getattr(self, key)} is out of range", expected=f"at least {least}")
+
 
 def tune(
     job: TuningJob, *, resume: bool = False, mixed_precision: str | None = None, stem_cache: StemCache | None = None
@@ -70,7 +76,8 @@ def tune(
 
     Args:
         job: what to tune.
-        resume: continue from the newest checkpoint in ``output``; losses are those of an uninterrupted run.
+        resume: continue from the newest checkpoint in ``output``, from the start if it was stopped before the
+            first; losses are those of an uninterrupted run.
         stem_cache: one to share with other runs in this process; None makes one of ``job.stem_cache_mb``.
         mixed_precision: ``no`` or ``bf16``; None takes what ``accelerate launch`` was told, else the recipe's.
 
@@ -89,6 +96,7 @@ def tune(
     corpus = open_corpus(job.corpus)
     runs = {split: corpus.runs(job.subject, split) for split in ("train", "validation")}
     voxels = select_voxels(job.roi, corpus.regions(job.subject), corpus.ledger(job.subject).usable, subject=job.subject)
+    check_selection(recipe.select, runs["validation"], corpus)
     set_seed(recipe.seed)
     model = build_model(recipe, runs["train"], job, voxels)
     if stem_cache is None and job.stem_cache_mb:
@@ -164,17 +172,20 @@ class _Loop:
     def run(self, resume: bool) -> Path:
         checkpoints = self.job.output / "checkpoints"
         set_seed(self.recipe.seed, device_specific=True)
-        if resume:
-            self.progress = checkpoint.restore(
-                checkpoint.latest(checkpoints), self.accelerator, self.plain, self.optimiser
-            )
+        place = checkpoint.latest(checkpoints) if resume else None
+        if place is not None:
+            self.progress = checkpoint.restore(place, self.accelerator, self.plain, self.optimiser)
             log.info("resumed at step %d of %d", self.progress.step, self.n_steps)
         started = time.monotonic()
         bar = tqdm(
-            total=self.n_steps, initial=self.progress.step, unit="step", desc=f"tuning {self.job.subject} {self.job.roi}",
+            total=self.n_steps,
+            initial=self.progress.step,
+            unit="step",
+            desc=f"tuning {self.job.subject} {self.job.roi}",
             disable=not self.accelerator.is_main_process,
-        )  # fmt: skip
-        with bar, self.metrics.open("a") as stream, storage_errors(self.metrics):
+        )
+        # storage_errors outside: closing the stream writes what a full disk refused before, and fails again.
+        with storage_errors(self.metrics), bar, self.metrics.open("a") as stream:
             while self.progress.epoch < self.recipe.epochs:
                 self._epoch(bar, stream)
                 self._end_of_epoch(stream)
@@ -235,6 +246,13 @@ class _Loop:
             score = validation_score(
                 self.recipe.select, self.plain, self.corpus, self.runs["train"], self.runs["validation"], self.voxels
             )
+        if not math.isfinite(score):
+            raise EncodingError(
+                f"the validation score of epoch {finished} is {score}",
+                where=f"subject {self.job.subject}, region {self.job.roi}",
+                expected="predictions and responses that vary over time",
+                remedy="lower the learning rates, or set select: last",
+            )
         self._record(stream, kind="validation", epoch=finished, r=score, select=self.recipe.select)
         if progress.best_score is None or score > progress.best_score:
             progress.best_epoch, progress.best_score = finished, score
@@ -251,7 +269,7 @@ class _Loop:
         place = self.job.output / "model"
         best = self.job.output / "checkpoints" / "best.safetensors"
         if self.recipe.select != "last":
-            checkpoint.load_tuned_state(self.plain, load_file(best), best)
+            checkpoint.restore_best(best, self.plain)
         if self.accelerator.is_main_process:
             partial = self.job.output / "model.partial-writing"
             with storage_errors(place, partial):
@@ -259,7 +277,7 @@ class _Loop:
                 self.plain.eval().save_pretrained(partial)
                 shutil.rmtree(place, ignore_errors=True)
                 os.replace(partial, place)
-            described = json.loads((self.job.output / "run.json").read_text())
+            described = _description_of(self.job.output / "run.json")
             described["finished"] = {
                 "steps": self.progress.step,
                 "seconds_of_this_session": round(seconds, 1),
@@ -293,14 +311,19 @@ def _parameter_groups(model: BrainWavLMForFMRIEncoding, recipe: Recipe) -> list[
 def _audit(model: BrainWavLMForFMRIEncoding, corpus: Corpus, data: BlockDataset) -> int:
     if not model.config.lora:
         return 0
-    run = data.runs[0]
-    return model.audit(corpus.audio(run.story), run.tr_times_s[: data.block_trs])
+    run, rows = data.runs[0], data.rows[0]
+    return model.audit(corpus.audio(run.story), run.tr_times_s[rows.start : rows.start + data.block_trs])
 
 
 def _describe(
-    job: TuningJob, corpus: Corpus, model: BrainWavLMForFMRIEncoding, accelerator: Accelerator, n_audited: int, n_blocks: int
+    job: TuningJob,
+    corpus: Corpus,
+    model: BrainWavLMForFMRIEncoding,
+    accelerator: Accelerator,
+    n_audited: int,
+    n_blocks: int,
 ) -> dict[str, Any]:
-    train = corpus.runs(job.subject, "train")
+    runs = {split: corpus.runs(job.subject, split) for split in ("train", "validation", "test")}
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     return {
         "recipe": job.recipe.to_dict(),
@@ -309,14 +332,19 @@ def _describe(
             "licence": corpus.meta.get("licence"),
             "source": corpus.meta.get("source"),
             "surrogate_audio": corpus.surrogate_audio,
-            "splits": {s: sorted({r.story for r in corpus.runs(job.subject, s)}) for s in ("train", "validation", "test")},
-            "hours_of_training": round(sum(r.n_trs * r.tr_s for r in train) / 3600, 3),
+            "simulated": "simulation" in (corpus.meta.get("extra") or {}),
+            "splits": {split: sorted({run.story for run in found}) for split, found in runs.items()},
+            "hours_of_training": round(sum(run.n_trs * run.tr_s for run in runs["train"]) / 3600, 3),
         },
         "subject": job.subject,
         "roi": job.roi,
         "adapter": model.config.default_adapter,
         "n_voxels": len(model.head.voxels),
-        "backbone": {"name": model.config.base_model_name_or_path, "revision": model.config.base_model_revision, "layer": model.config.layer},
+        "backbone": {
+            "name": model.config.base_model_name_or_path,
+            "revision": model.config.base_model_revision,
+            "layer": model.config.layer,
+        },
         "n_trained_parameters": trained,
         "n_audited_adapter_tensors": n_audited,
         "n_blocks_per_epoch": n_blocks,
@@ -325,31 +353,31 @@ def _describe(
         "device": str(accelerator.device),
         "hardware": f"{platform.machine()}, {os.cpu_count()} cores",
         "versions": versions(),
-    }  # fmt: skip
+    }
 
 
 #: what a resumed run may change
 _MAY_DIFFER = ("hardware", "versions", "device", "finished")
 
 
-def _start_or_resume_folder(
-    job: TuningJob, described: dict[str, Any], resume: bool, accelerator: Accelerator
-) -> Path:
+def _start_or_resume_folder(job: TuningJob, described: dict[str, Any], resume: bool, accelerator: Accelerator) -> Path:
     """Make the run's folder, or check that the one there is of the same run; returns the metrics file."""
     file, metrics = job.output / "run.json", job.output / "metrics.jsonl"
+    place = checkpoint.latest(job.output / "checkpoints")
     if not resume:
-        if file.exists():
+        if file.exists() or place is not None:
             raise CheckpointError(
                 "the output folder holds a run already",
                 where=job.output,
                 remedy="pass --resume to continue it, or choose another --output",
             )
+        # Each process has looked before the first one writes.
+        accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             _write_json(file, described)
         accelerator.wait_for_everyone()
         return metrics
-    place = checkpoint.latest(job.output / "checkpoints")
-    before, now = json.loads(file.read_text()), json.loads(json.dumps(described))
+    before, now = _description_of(file), json.loads(json.dumps(described))
     for key in now:
         if key not in _MAY_DIFFER and before.get(key) != now[key]:
             raise CheckpointError(
@@ -358,24 +386,38 @@ def _start_or_resume_folder(
                 expected="the settings it was started with",
                 remedy="start anew in another --output",
             )
+    reached = checkpoint.Progress() if place is None else checkpoint.read_progress(place)
     if accelerator.is_main_process:
-        reached = json.loads((place / "progress.json").read_text())
-        kept = [line for line in metrics.read_text().splitlines() if _is_before(line, reached)]
+        written = metrics.read_text().splitlines() if metrics.exists() else []
         with whole_file(metrics) as path:
-            path.write_text("".join(line + "\n" for line in kept))
+            path.write_text("".join(line + "\n" for line in written if _is_before(line, reached)))
     accelerator.wait_for_everyone()
     return metrics
 
 
-def _is_before(line: str, reached: dict[str, Any]) -> bool:
+def _description_of(file: Path) -> dict[str, Any]:
+    try:
+        described = json.loads(file.read_text())
+    except FileNotFoundError:
+        raise CheckpointError(
+            "there is no run to resume", where=file.parent, expected=file.name, remedy="start without --resume"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{file.name} cannot be read ({error})", where=file, remedy="start anew in another --output"
+        ) from error
+    return dict(described)
+
+
+def _is_before(line: str, reached: checkpoint.Progress) -> bool:
     """Whether a line of metrics was written before the checkpoint that a run resumes from."""
     try:
         entry = json.loads(line)
     except json.JSONDecodeError:  # cut short by the kill
         return False
     if entry["kind"] == "validation":
-        return entry["epoch"] < reached["epoch"]
-    return entry["step"] <= reached["step"]
+        return bool(entry["epoch"] < reached.epoch)
+    return bool(entry["step"] <= reached.step)
 
 
 def _difference(key: str, before: Any, now: Any) -> str:
@@ -389,6 +431,3 @@ def _difference(key: str, before: Any, now: Any) -> str:
 def _write_json(path: Path, values: dict[str, Any]) -> None:
     with whole_file(path) as partial:
         partial.write_text(json.dumps(values, indent=2) + "\n")
-
-
-__all__ = ["TuningJob", "build_model", "tune"]

@@ -7,6 +7,8 @@ values that are not a paper's, each with its reason, and are printed on the mode
 from __future__ import annotations
 
 import difflib
+import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,29 @@ from typing import Any
 import yaml
 
 from brain_tuning.errors import RecipeError
+from brain_tuning.models.adapters import LORA_KEYS
+from brain_tuning.models.losses import LOSSES
 from brain_tuning.timing import WindowPlan
 from brain_tuning.timing.delays import check_delays
 
 SELECTIONS = ("last", "head", "ridge")
 CONTROLS = ("none", "shuffled_stories")
 SCHEDULES = ("constant", "linear")
+PRECISIONS = ("no", "bf16")
+
+#: key -> smallest value
+_WHOLE_NUMBERS = {"lanczos_lobes": 1, "bottleneck": 0, "block_trs": 2, "blocks_per_step": 1, "epochs": 1, "seed": 0}
+#: key -> smallest and largest value
+_NUMBERS = {
+    "layer_depth": (1e-9, 1.0),
+    "context_s": (0.0, math.inf),
+    "stride_s": (1e-3, math.inf),
+    "learning_rate_adapter": (0.0, math.inf),
+    "learning_rate_head": (0.0, math.inf),
+    "max_grad_norm": (0.0, math.inf),
+    "warmup_share": (0.0, 1.0),
+}
+_TEXTS = ("name", "backbone", "source")
 
 
 @dataclass(frozen=True)
@@ -87,44 +106,48 @@ class Recipe:
     ours: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "delays_trs", tuple(self.delays_trs))
-        check_delays(self.delays_trs)
-        WindowPlan(self.context_s, self.stride_s, self.read)
-        from brain_tuning.models.losses import LOSSES
-
-        for key, known in (
-            ("select", SELECTIONS),
-            ("control", CONTROLS),
-            ("schedule", SCHEDULES),
-            ("mixed_precision", ("no", "bf16")),
-            ("loss", tuple(LOSSES)),
-        ):
+        object.__setattr__(self, "delays_trs", check_delays(self.delays_trs))
+        if min(self.delays_trs) < 0:
+            # The end of a block would be cut off from the TRs such a delay looks ahead to.
+            raise self._refused("delays_trs", "looks into the future", "delays of 0 or more")
+        choices = {"select": SELECTIONS, "control": CONTROLS, "schedule": SCHEDULES, "loss": tuple(LOSSES)}
+        for key, known in {**choices, "mixed_precision": PRECISIONS}.items():
             if getattr(self, key) not in known:
-                raise RecipeError(
-                    f"{key}: {getattr(self, key)!r} is not known", where=self.name, expected=f"one of {', '.join(known)}"
-                )
-        for key, low in (
-            ("layer_depth", 1e-9),
-            ("learning_rate_adapter", 0.0),
-            ("learning_rate_head", 0.0),
-            ("block_trs", 2),
-            ("blocks_per_step", 1),
-            ("epochs", 1),
-            ("bottleneck", 0),
-            ("lanczos_lobes", 1),
-            ("max_grad_norm", 0.0),
-            ("warmup_share", 0.0),
-        ):
+                raise self._refused(key, "is not known", f"one of {', '.join(known)}")
+        for key, low in _WHOLE_NUMBERS.items():
             value = getattr(self, key)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or value < low:
-                raise RecipeError(
-                    f"{key}: {value!r} is out of range", where=self.name, expected=f"a number of at least {low:g}"
-                )
-        if self.layer_depth > 1:
-            raise RecipeError(f"layer_depth: {self.layer_depth} is out of range", where=self.name, expected="at most 1")
+            if isinstance(value, bool) or not isinstance(value, int) or value < low:
+                raise self._refused(key, "is out of range", f"a whole number of at least {low}")
+        for key, (least, most) in _NUMBERS.items():
+            value = getattr(self, key)
+            number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+            if not number or not least <= value <= most:
+                raise self._refused(key, "is out of range", f"a number from {least:g} to {most:g}")
+        WindowPlan(self.context_s, self.stride_s, self.read)
+        if not isinstance(self.backbone_dropout, bool):
+            raise self._refused("backbone_dropout", "is neither true nor false", "true or false")
+        for key in _TEXTS:
+            if not isinstance(getattr(self, key), str):
+                raise self._refused(key, "is not text", "text, in quotes if need be")
+        for key in ("lora", "ours"):
+            if not isinstance(getattr(self, key), dict) and not (key == "lora" and self.lora is None):
+                raise self._refused(key, "is not a mapping", "keys with values")
+        if self.lora is not None:
+            self._check_lora(self.lora)
         strangers = sorted(set(self.ours) - {f.name for f in fields(self)})
         if strangers:
             raise RecipeError(f"ours: {strangers[0]!r} is not a key of the recipe", where=self.name)
+
+    def _check_lora(self, lora: dict[str, Any]) -> None:
+        rank, alpha, dropout = (lora.get(key, 0) for key in ("r", "lora_alpha", "lora_dropout"))
+        fits = all(isinstance(v, int | float) and not isinstance(v, bool) for v in (rank, alpha, dropout))
+        if not (fits and isinstance(rank, int) and rank >= 1 and alpha > 0 and 0 <= dropout < 1):
+            raise self._refused(
+                "lora", "is out of range", "r of at least 1, lora_alpha above 0, lora_dropout in [0, 1)"
+            )
+
+    def _refused(self, key: str, why: str, expected: str) -> RecipeError:
+        return RecipeError(f"{key}: {getattr(self, key)!r} {why}", where=self.name, expected=expected)
 
     def layer(self, n_layers: int) -> int:
         """Index into ``hidden_states`` that is read of a backbone with ``n_layers`` layers."""
@@ -151,20 +174,28 @@ class Recipe:
 def parse_recipe(values: object, where: str) -> Recipe:
     """A recipe from plain values; unknown keys are errors that name the nearest known one."""
     if not isinstance(values, dict) or "name" not in values:
-        raise RecipeError("a recipe is a mapping with a name", where=where, expected="keys such as name, backbone, lora")
+        raise RecipeError(
+            "a recipe is a mapping with a name", where=where, expected="keys such as name, backbone, lora"
+        )
     known = [f.name for f in fields(Recipe)]
-    for key in values:
-        if key not in known:
-            near = difflib.get_close_matches(str(key), known, 1)
-            raise RecipeError(
-                f"unknown key {key!r}",
-                where=where,
-                expected=f"did you mean {near[0]!r}?" if near else f"one of {', '.join(known)}",
-            )
+    _refuse_unknown(values, known, where)
+    if isinstance(values.get("lora"), dict):
+        _refuse_unknown(values["lora"], LORA_KEYS, f"{where}, lora")
     try:
         return Recipe(**values)
     except TypeError as error:
         raise RecipeError(f"a value has the wrong type ({error})", where=where) from error
+
+
+def _refuse_unknown(values: dict[Any, Any], known: Sequence[str], where: str) -> None:
+    for key in values:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, 1)
+            raise RecipeError(
+                f"unknown key {key!r}" + (f", did you mean {near[0]!r}?" if near else ""),
+                where=where,
+                expected=f"some of {', '.join(known)}",
+            )
 
 
 def load_recipe(path: str | Path) -> Recipe:
@@ -178,13 +209,18 @@ def load_recipe(path: str | Path) -> Recipe:
     """
     from brain_tuning.shared_files import shared_file
 
-    path = Path(path)
+    path, shipped = Path(path), shared_file("training/recipes")
     if not path.is_file() and path.suffix == "" and path.parent == Path("."):
-        path = shared_file(f"training/recipes/{path.name}.yaml")
+        path = shipped / f"{path.name}.yaml"
     try:
-        values = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise RecipeError("there is no such recipe", where=path, remedy="see training/recipes/") from None
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        names = sorted(file.stem for file in shipped.glob("*.yaml"))
+        raise RecipeError(
+            f"the recipe cannot be read ({error.strerror})",
+            where=path,
+            expected=f"a YAML file, or one of {', '.join(names)}",
+        ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeError(f"the recipe is not YAML ({error})", where=path) from error
     return parse_recipe(values, str(path))

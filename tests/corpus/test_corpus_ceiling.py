@@ -7,55 +7,63 @@ import numpy as np
 import pytest
 from scipy.stats import zscore
 
-from brain_tuning.corpus.ceiling import schoppe_ceiling
+from brain_tuning.corpus.ceiling import schoppe_ceiling, signal_power
+from brain_tuning.errors import EncodingError
 
 RNG = np.random.default_rng(0)
 
 
 def _by_definition(repeats: np.ndarray) -> np.ndarray:
-    """Schoppe et al. 2016 in terms of powers, repeat by repeat."""
+    """Schoppe et al. 2016 in terms of powers: total power 1 by z-scoring, sample variance of the mean."""
     n_repeats = len(repeats)
     z = np.stack([zscore(repeat, axis=0) for repeat in repeats])
-    power_of_sum = np.var(z.sum(axis=0), axis=0)
-    sum_of_powers = sum(np.var(repeat, axis=0) for repeat in z)
-    signal_power = (power_of_sum - sum_of_powers) / (n_repeats * (n_repeats - 1))
-    noise_power = sum_of_powers / n_repeats - signal_power
+    power_of_sum = np.var(z.sum(axis=0), axis=0, ddof=1)
+    signal_power = (power_of_sum - n_repeats) / (n_repeats * (n_repeats - 1))
+    noise_power = 1 - signal_power
     return np.sqrt(signal_power / (signal_power + noise_power / n_repeats))
 
 
 def test_it_is_signal_power_over_signal_and_residual_noise_power() -> None:
     repeats = RNG.standard_normal((5, 80, 3000)) + 2 * RNG.standard_normal((80, 3000))
-    np.testing.assert_allclose(schoppe_ceiling(repeats), _by_definition(repeats), rtol=1e-6)
+    ceiling = schoppe_ceiling(repeats)
+    assert ceiling.dtype == np.float64
+    np.testing.assert_allclose(ceiling, _by_definition(repeats), rtol=1e-9)
+
+
+def test_it_is_what_the_simulated_signal_reaches() -> None:
+    share = np.array([0.1, 0.3, 0.6, 0.9])
+    signal = zscore(RNG.standard_normal((4000, 4)), axis=0)
+    repeats = np.sqrt(share) * signal + np.sqrt(1 - share) * RNG.standard_normal((6, 4000, 4))
+    np.testing.assert_allclose(signal_power(repeats), share, atol=0.03)
+    np.testing.assert_allclose(schoppe_ceiling(repeats), np.sqrt(share / (share + (1 - share) / 6)), atol=0.02)
 
 
 def test_it_agrees_with_the_released_brain_tuning_code() -> None:
-    """That code takes the variance of the mean with n - 1 but the total power as 1; this is undone here."""
     default = Path(__file__).parents[3] / "shared" / "reference"
     path = Path(os.environ.get("BRAIN_TUNING_REFERENCE", default)) / "ceiling.npz"
     if not path.is_file():
         pytest.skip("the reference arrays are not beside the checkout")
     with np.load(path, allow_pickle=False) as arrays:
         repeats, theirs = arrays["repeats"], arrays["expected_cc_max"]
-    n_repeats, n_trs, _ = repeats.shape
     ours = schoppe_ceiling(repeats)
-    known = (theirs > 0) & np.isfinite(ours)
+    known = np.isfinite(ours)
     assert known.any()
-    signal_power = 1 / (1 + n_repeats * (1 / theirs[known] ** 2 - 1))
-    variance = (signal_power * (n_repeats - 1) + 1) / n_repeats * (n_trs - 1) / n_trs
-    signal_power = (n_repeats * variance - 1) / (n_repeats - 1)
-    expected = 1 / np.sqrt(1 + (1 / signal_power - 1) / n_repeats)
-    np.testing.assert_allclose(ours[known], expected, rtol=1e-6)
+    assert (theirs[~known] == 0).all()
+    np.testing.assert_allclose(ours[known], theirs[known], rtol=1e-6)
 
 
 def test_scale_and_offset_of_a_repeat_do_not_matter() -> None:
     repeats = RNG.standard_normal((4, 60, 5)) + RNG.standard_normal((60, 5))
     scaled = repeats * np.array([1, 5, 0.1, 30])[:, None, None] + 100
-    np.testing.assert_allclose(schoppe_ceiling(scaled), schoppe_ceiling(repeats), rtol=1e-5)
+    np.testing.assert_allclose(schoppe_ceiling(scaled), schoppe_ceiling(repeats), rtol=1e-9)
 
 
 def test_identical_repeats_have_ceiling_one() -> None:
     response = RNG.standard_normal((60, 5))
-    np.testing.assert_allclose(schoppe_ceiling(np.stack([response] * 3)), 1.0, rtol=1e-6)
+    ceiling = schoppe_ceiling(np.stack([response] * 3))
+    # The sample variance of the mean is 60/59 of what z-scoring made 1.
+    np.testing.assert_allclose(ceiling, 1.0, atol=1 / (2 * 60))
+    np.testing.assert_allclose(ceiling, _by_definition(np.stack([response] * 3)), rtol=1e-9)
 
 
 def test_what_cannot_be_estimated_is_nan() -> None:
@@ -69,5 +77,5 @@ def test_what_cannot_be_estimated_is_nan() -> None:
 
 
 def test_one_repeat_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"n_repeats >= 2.*\(1, 60, 5\)"):
+    with pytest.raises(EncodingError, match=r"\(1, 60, 5\).* at least 2 repeats"):
         schoppe_ceiling(RNG.standard_normal((1, 60, 5)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from brain_tuning.encoding import ceiling as ceiling_module
+from brain_tuning.corpus import ceiling as corpus_ceiling
 from brain_tuning.encoding.ceiling import cc_norm, noise_ceiling, signal_power, signal_power_explained
 from brain_tuning.encoding.scores import pearson_r, zscore
 from brain_tuning.errors import EncodingError
@@ -63,9 +63,15 @@ def test_blocks_equal_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     signal, repeats = simulated(np.full(7, 0.5), n_trs=50)
     repeats = np.stack([zscore(repeat) for repeat in repeats])
     whole = noise_ceiling(repeats), signal_power_explained(signal, repeats)
-    monkeypatch.setattr(ceiling_module, "_VOXELS_PER_BLOCK", 3)
+    monkeypatch.setattr(corpus_ceiling, "_VOXELS_PER_BLOCK", 3)
     np.testing.assert_allclose(noise_ceiling(repeats), whole[0], rtol=1e-12)
     np.testing.assert_allclose(signal_power_explained(signal, repeats), whole[1], rtol=1e-12)
+
+
+def test_there_is_one_definition_of_the_noise_ceiling() -> None:
+    """What a corpus stores and what an analysis divides by cannot differ: they are one function."""
+    assert noise_ceiling is corpus_ceiling.schoppe_ceiling
+    assert signal_power is corpus_ceiling.signal_power
 
 
 def test_wrong_shapes_are_named() -> None:

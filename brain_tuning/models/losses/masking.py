@@ -7,9 +7,7 @@ import torch
 from brain_tuning.errors import EncodingError
 
 
-def usable(
-    prediction: torch.Tensor, bold: torch.Tensor, *, at_least: int
-) -> tuple[torch.Tensor, torch.Tensor]:
+def usable(prediction: torch.Tensor, bold: torch.Tensor, *, at_least: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Both arrays in float32, restricted to voxels without NaN in this block of TRs.
 
     Args:

@@ -157,7 +157,7 @@ def _push(args: argparse.Namespace) -> None:
     if args.results:
         try:
             results = json.loads(args.results.read_text())
-        except (OSError, json.JSONDecodeError) as error:
+        except (OSError, ValueError) as error:
             raise PublishError(
                 "the results cannot be read",
                 where=args.results,

@@ -171,8 +171,7 @@ def _published(output: Path, jobs: dict[tuple[str, str], TuningJob], results: di
 
 
 def _figures(output: Path, subject: str, result: dict[str, Any]) -> list[Figure]:
-    from .report.figures import region_bars
-    from .report.html import save_figure
+    from .report import region_bars, save_figure
 
     place = output / "figures" / f"{subject}-regions.png"
     save_figure(region_bars(result["rows"]), place)
@@ -202,8 +201,7 @@ def _report(
     rows: list[dict[str, Any]],
     summary: dict[str, Any],
 ) -> Path:
-    from .report.figures import Curve, FlatMap
-    from .report.html import ReportContext, write_report
+    from .report import Curve, FlatMap, ReportContext, write_report
 
     curves = [Curve(f"{subject} {roi}", *_losses(job.output / "metrics.jsonl")) for (subject, roi), job in jobs.items()]
     flat = corpus.meta["extra"]["simulation"]["flat_maps"]

@@ -30,7 +30,9 @@ def test_summary_has_a_row_for_each_region_and_model(demo: Path) -> None:
     regions = {row["region"] for row in rows}
     assert {row["model"] for row in rows} == {"untuned", "tuned-all", "tuned-AC", "tuned-control"}
     assert len(rows) == 4 * len(regions)
-    assert all(any(kind in name for kind in ("auditory", "phonetic", "semantic", "word-rate", "noise")) for name in regions)
+    assert all(
+        any(kind in name for kind in ("auditory", "phonetic", "semantic", "word-rate", "noise")) for name in regions
+    )
     assert {"subject", "region", "model", "r", "r_normalised", "ceiling", "n_voxels", "truth"} <= set(rows[0])
 
 

@@ -14,14 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from brain_tuning.corpus import Corpus, Run
-from brain_tuning.encoding.design import StoryFeatures, design_matrix
-from brain_tuning.encoding.folds import Fold, contiguous_folds, story_folds
+from brain_tuning.encoding.design import StoryFeatures, border_trs, design_matrix, inner_folds
+from brain_tuning.encoding.folds import Fold, contiguous_folds
 from brain_tuning.encoding.ridge import huth_penalties, ridge_cv
 from brain_tuning.encoding.scores import zscore
 from brain_tuning.errors import CorpusError
-
-#: seconds of response left out on either side of a held-out block within one story
-BORDER_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -101,23 +98,23 @@ def align(
         CorpusError: there are no test (or train) runs.
         EncodingError: too few stories or TRs to choose penalties.
     """
-    fitted = [run for run in corpus.runs(subject) if run.split != "test"]
-    tested = corpus.runs(subject, "test")
-    if settings.cross_validate:
-        fitted = corpus.runs(subject)
+    runs = corpus.runs(subject)
+    fitted = runs if settings.cross_validate else [run for run in runs if run.split != "test"]
+    tested = [run for run in runs if run.split == "test"]
     if not fitted or not (tested or settings.cross_validate):
         raise CorpusError(
             "there is nothing to align on",
             where=f"subject {subject}: {len(fitted)} training and {len(tested)} test runs",
             expected="runs of the train and of the test split, or cross_validate",
         )
-    # As the tuning loop sees them: each listening of a training story is a sample of its own.
-    bold = np.concatenate([zscore(corpus.bold(run)) for run in fitted])
     if settings.cross_validate:
-        gap = int(np.ceil(BORDER_S / fitted[0].tr_s))
-        outer = contiguous_folds(len(bold), settings.cross_validate, gap_trs=gap)
+        # Averaged, so that no listening is predicted from another listening to the same piece of story.
+        fitted, bold = measured_responses(corpus, fitted)
+        outer = contiguous_folds(len(bold), settings.cross_validate, gap_trs=border_trs(fitted))
         pieces, measured = fitted, bold
     else:
+        # As the tuning loop sees them: each listening of a training story is a sample of its own.
+        bold = np.concatenate([zscore(corpus.bold(run)) for run in fitted])
         outer = []
         pieces, measured = measured_responses(corpus, tested)
     results = {}
@@ -138,16 +135,6 @@ def align(
     return measured, pieces, results
 
 
-def inner_folds(runs: Sequence[Run], n_folds: int) -> list[Fold]:
-    """Folds to choose penalties by: whole stories, or contiguous blocks if there is one story only."""
-    stories = [run.story for run in runs]
-    lengths = [run.n_trs for run in runs]
-    n_stories = len(set(stories))
-    if n_stories > 1:
-        return story_folds(stories, lengths, n_folds=min(n_folds, n_stories))
-    return contiguous_folds(sum(lengths), n_folds, gap_trs=int(np.ceil(BORDER_S / runs[0].tr_s)))
-
-
 def chosen_penalties(settings: AlignmentSettings) -> np.ndarray:
     """The ridge penalties to choose from, (n_penalties,)."""
     return huth_penalties() if settings.penalties is None else np.asarray(settings.penalties)
@@ -158,7 +145,7 @@ def _cross_validated(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     prediction = np.full(bold.shape, np.nan, np.float32)
     log_penalty, cv_r = np.zeros(bold.shape[1]), np.zeros(bold.shape[1])
-    gap = int(np.ceil(BORDER_S / runs[0].tr_s))
+    gap = border_trs(runs)
     for fold in outer:
         inside = contiguous_folds(len(fold.train), settings.n_folds, gap_trs=gap)
         fit = ridge_cv(x[fold.train], bold[fold.train], inside, chosen_penalties(settings))

@@ -82,7 +82,8 @@ def format_table(rows: list[dict[str, Any]]) -> str:
     keys = list(dict.fromkeys((row["subject"], row["region"]) for row in rows))
     found = {(row["subject"], row["region"], row["model"]): row for row in rows}
     has_truth = any(row.get("truth") is not None for row in rows)
-    head = ["subject", "region", "voxels", *(f"{m} r (r/ceil)" for m in models), "ceiling", *(["truth"] if has_truth else [])]
+    head = ["subject", "region", "voxels", *(f"{m} r (r/ceil)" for m in models), "ceiling"]
+    head += ["truth"] if has_truth else []
     table = [head]
     for subject, region in keys:
         cells = [found.get((subject, region, model)) for model in models]

@@ -10,7 +10,7 @@ import json
 import logging
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from safetensors.numpy import save_file
 
 from brain_tuning.atomic import whole_file
 from brain_tuning.corpus import Corpus, Run, open_corpus
+from brain_tuning.cortex.regions import ALL
 from brain_tuning.encoding.design import StoryFeatures
 from brain_tuning.encoding.scores import pearson_r
 from brain_tuning.errors import AdapterError
@@ -63,7 +64,7 @@ class EvaluationJob:
     regions: tuple[str, ...] | None = None
     backbone: str | None = None
     recipe_config: Mapping[str, Any] | None = None
-    settings: AlignmentSettings = AlignmentSettings()
+    settings: AlignmentSettings = field(default_factory=AlignmentSettings)
     stem_cache_mb: int = 1024
 
 
@@ -85,6 +86,13 @@ def evaluate_models(
         BrainTuningError: bad input of any kind; nothing is left half-written.
     """
     corpus = open_corpus(job.corpus)
+    if not (job.models or job.baselines or job.backbone):
+        raise AdapterError(
+            "there is nothing to evaluate",
+            expected="a tuned model, a baseline or a backbone",
+            remedy="pass --model, --baseline or --backbone",
+        )
+    regions = _reported_regions(job, corpus)
     tuned = _load_tuned(job.models)
     cache = stem_cache or StemCache(job.stem_cache_mb * 2**20)
     models = {**_untuned(job, tuned), **tuned}
@@ -98,8 +106,8 @@ def evaluate_models(
     heads = {} if job.settings.cross_validate else _head_predictions(tuned, corpus, pieces)
     results = {
         "subject": job.subject,
-        "rows": _rows(job, corpus, r),
-        "head": _head_rows(job, corpus, heads, measured),
+        "rows": _rows(job, corpus, regions, r),
+        "head": _head_rows(job, corpus, regions, heads, measured),
         "models": {label: _described(model) for label, model in models.items()},
         "corpus": _corpus_described(corpus, job.subject),
         "settings": {**asdict(job.settings), "penalties": _penalties(job)},
@@ -107,7 +115,6 @@ def evaluate_models(
         "median_penalty": {label: _median(result.penalty) for label, result in aligned.items()},
         "versions": versions(),
     }
-    job.output.mkdir(parents=True, exist_ok=True)
     tensors = {f"r/{label}": values.astype(np.float32) for label, values in r.items()}
     for label, (prediction, voxels) in heads.items():
         tensors[f"prediction/{label}"], tensors[f"voxels/{label}"] = prediction, voxels
@@ -144,8 +151,8 @@ def _untuned(job: EvaluationJob, tuned: dict[str, BrainWavLMForFMRIEncoding]) ->
     """The backbone that the tuned models started from, with their layer and window plan."""
     fields = ("layer", "context_s", "stride_s", "read", "lanczos_lobes")
     plans = {
-        (model.config.base_model_name_or_path, model.config.base_model_revision, *(getattr(model.config, f) for f in fields))
-        for model in tuned.values()
+        (config.base_model_name_or_path, config.base_model_revision, *(getattr(config, f) for f in fields))
+        for config in (model.config for model in tuned.values())
     }
     if len(plans) > 1:
         raise AdapterError(
@@ -170,7 +177,7 @@ def _head_predictions(
     return {
         label: (
             np.concatenate([model.predict(corpus.audio(run.story), run.tr_times_s) for run in pieces]),
-            model.head.voxels.cpu().numpy(),  # type: ignore[operator,union-attr]
+            model.head.voxels.cpu().numpy(),
         )
         for label, model in tuned.items()
     }
@@ -185,40 +192,43 @@ def _voxelwise(result: Alignment, measured: np.ndarray) -> np.ndarray:
     return metric.compute(predictions=result.prediction, references=measured, return_per_voxel=True)["per_voxel"]
 
 
-def _rows(job: EvaluationJob, corpus: Corpus, r: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+def _rows(
+    job: EvaluationJob, corpus: Corpus, regions: dict[str, np.ndarray], r: dict[str, np.ndarray]
+) -> list[dict[str, Any]]:
     import evaluate
 
     summary = evaluate.load(str(shared_file("evaluation/metrics/region_summary")))
-    regions = _reported_regions(job, corpus)
     ceiling = corpus.noise_ceiling(job.subject)
-    rows = []
-    for label, values in r.items():
-        for row in summary.compute(predictions=values, regions=regions, noise_ceiling=ceiling)["regions"]:
-            rows.append(
-                {
-                    "subject": job.subject,
-                    "region": row["region"],
-                    "model": label,
-                    "r": _finite(row["mean_r"]),
-                    "r_normalised": _finite(row["mean_r_normalised"]),
-                    "ceiling": _finite(row["mean_ceiling"]),
-                    "n_voxels": row["n_voxels"],
-                    "n_unscored": row["n_nan"],
-                    "n_normalised": row["n_normalised"],
-                }
-            )
-    return rows
+    return [
+        {
+            "subject": job.subject,
+            "region": row["region"],
+            "model": label,
+            "r": _finite(row["mean_r"]),
+            "r_normalised": _finite(row["mean_r_normalised"]),
+            "ceiling": _finite(row["mean_ceiling"]),
+            "n_voxels": row["n_voxels"],
+            "n_unscored": row["n_nan"],
+            "n_normalised": row["n_normalised"],
+        }
+        for label, values in r.items()
+        for row in summary.compute(predictions=values, regions=regions, noise_ceiling=ceiling)["regions"]
+    ]
 
 
 def _head_rows(
-    job: EvaluationJob, corpus: Corpus, heads: dict[str, tuple[np.ndarray, np.ndarray]], measured: np.ndarray
+    job: EvaluationJob,
+    corpus: Corpus,
+    regions: dict[str, np.ndarray],
+    heads: dict[str, tuple[np.ndarray, np.ndarray]],
+    measured: np.ndarray,
 ) -> list[dict[str, Any]]:
     """Mean correlation of the tuned heads' own predictions, by region."""
     rows = []
     for label, (prediction, voxels) in heads.items():
         r = np.full(corpus.n_voxels(job.subject), np.nan)
         r[voxels] = pearson_r(prediction, measured[:, voxels])
-        for region, members in _reported_regions(job, corpus).items():
+        for region, members in regions.items():
             inside = np.intersect1d(members, voxels)
             if inside.size:
                 rows.append(
@@ -231,11 +241,12 @@ def _head_rows(
 
 
 def _reported_regions(job: EvaluationJob, corpus: Corpus) -> dict[str, np.ndarray]:
+    every = np.arange(corpus.n_voxels(job.subject))
     if job.regions is not None:
-        return {name: corpus.region(job.subject, name) for name in job.regions}
+        return {name: every if name == ALL else corpus.region(job.subject, name) for name in job.regions}
     kinds = corpus.region_kinds(job.subject)
-    named = {name: v for name, v in corpus.regions(job.subject).items() if kinds.get(name) != SELECTION}
-    return named or {"all": np.arange(corpus.n_voxels(job.subject))}
+    stored = corpus.regions(job.subject).items()
+    return {name: v for name, v in stored if v.size and kinds.get(name) != SELECTION} or {ALL: every}
 
 
 def _described(model: BrainWavLMForFMRIEncoding) -> dict[str, Any]:

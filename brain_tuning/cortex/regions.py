@@ -12,9 +12,7 @@ from brain_tuning.errors import RegionError
 ALL = "all"
 
 
-def select_voxels(
-    roi: str, regions: Mapping[str, np.ndarray], usable: np.ndarray, *, subject: str = ""
-) -> np.ndarray:
+def select_voxels(roi: str, regions: Mapping[str, np.ndarray], usable: np.ndarray, *, subject: str = "") -> np.ndarray:
     """Usable voxels of a region.
 
     Args:

@@ -1,4 +1,4 @@
-"""Design matrices: a story's features at its runs' TRs, normalised and delayed."""
+"""From runs to a regression: design matrices, normalised and delayed within the run, and folds between stories."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from brain_tuning.corpus.schema import Run
 from brain_tuning.timing import fir_delays
 from brain_tuning.timing.runs import lead_in
 
+from .folds import Fold, contiguous_folds, story_folds
 from .scores import zscore
+
+#: seconds of response left out on either side of a held-out block within one story
+BORDER_S = 20.0
 
 #: (story, TR times in s (n_trs,)) -> features (n_trs, width) and whether audio reaches each TR (n_trs,)
 StoryFeatures = Callable[[str, np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -40,3 +44,26 @@ def design_matrix(features: StoryFeatures, runs: Sequence[Run], delays_trs: Sequ
         normal[seen] = np.where(np.isnan(scored), 0.0, scored)
         parts.append(fir_delays(normal, delays_trs)[n_lead:])
     return np.concatenate(parts)
+
+
+def inner_folds(runs: Sequence[Run], n_folds: int) -> list[Fold]:
+    """Folds to choose penalties by: whole stories, or contiguous blocks if there is one story only.
+
+    Args:
+        runs: in the order of the rows.
+        n_folds: most folds; there are never more than stories, if there are several.
+
+    Raises:
+        EncodingError: too few TRs to cut the one story into blocks.
+    """
+    stories = [run.story for run in runs]
+    lengths = [run.n_trs for run in runs]
+    n_stories = len(set(stories))
+    if n_stories > 1:
+        return story_folds(stories, lengths, n_folds=min(n_folds, n_stories))
+    return contiguous_folds(sum(lengths), n_folds, gap_trs=border_trs(runs))
+
+
+def border_trs(runs: Sequence[Run]) -> int:
+    """:data:`BORDER_S` in TRs of the runs, rounded up."""
+    return int(np.ceil(BORDER_S / runs[0].tr_s))

@@ -37,7 +37,7 @@ def load_back(folder: str) -> dict[str, float]:
     config = model.config
     base = load_backbone(str(config.base_model_name_or_path), config.base_model_revision).eval()
     heard = torch.randn(1, config.sampling_rate_hz, generator=torch.Generator().manual_seed(0))
-    family = family_of(base.config)  # type: ignore[arg-type]
+    family = family_of(base.config)
     states = plain(heard, output_hidden_states=True).hidden_states[config.layer]
     adapted, untuned = (
         family.hidden_state(backbone, family.stem(backbone, heard), config.layer) for backbone in (model.backbone, base)

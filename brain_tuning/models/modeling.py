@@ -177,6 +177,7 @@ class BrainWavLMForFMRIEncoding(BrainEncodingPreTrainedModel):
         published.check_complete(model, report, source)
         if adapter is not None and adapter != "all":
             model.set_adapter(adapter)
+        model.freeze()  # what __init__ froze, loading has set free again
         return loaded if asked else model
 
     # Adapters

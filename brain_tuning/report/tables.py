@@ -9,33 +9,40 @@ from typing import Any
 
 from .results import RegionResult
 
+#: what a table shows where nothing could be estimated
+_MISSING = "n/a"
+_MINUS = "\N{MINUS SIGN}"
 STATUSES = ("ok", "nan", "constant", "excluded")
 
 
 def table_row(result: RegionResult, models: Sequence[str], tuned: Sequence[str]) -> dict[str, Any]:
+    """Texts of one line of a subject's table: r and r / ceiling of ``models``, gains of ``tuned``."""
     return {
         "region": result.region,
         "r": [_decimals(result.r.get(model, math.nan)) for model in models],
         "r_normalised": [_decimals(result.r_normalised.get(model, math.nan)) for model in models],
         "gains": [_gain(result, model) for model in tuned],
-        "ceiling": " / ".join(_decimals(value) for value in result.ceiling) or _decimals(math.nan),
-        "truth": " / ".join(_decimals(value) for value in result.truth) or _decimals(math.nan),
-        "n_voxels": " / ".join(f"{n:,}" for n in result.n_voxels) or _decimals(math.nan),
+        "ceiling": " / ".join(map(_decimals, result.ceiling)) or _MISSING,
+        "truth": " / ".join(map(_decimals, result.truth)) or _MISSING,
+        "n_voxels": " / ".join(f"{n:,}" for n in result.n_voxels) or _MISSING,
     }
 
 
 def _gain(result: RegionResult, model: str) -> dict[str, str]:
     gain, percent = result.gain(model), result.gain_percent(model)
-    sign = "up" if gain > 0 else "down" if gain < 0 else ""
-    shown_percent = f"{percent:+.1f} %".replace("-", "\N{MINUS SIGN}") if math.isfinite(percent) else ""
-    return {"r": _decimals(gain, "+"), "percent": shown_percent, "sign": sign if abs(gain) >= 0.0005 else ""}
+    shown = _decimals(gain, "+")
+    return {
+        "r": shown,
+        "percent": f"{percent:+.1f} %".replace("-", _MINUS) if math.isfinite(percent) else "",
+        "sign": {"+": "up", _MINUS: "down"}.get(shown[0], ""),
+    }
 
 
 def _decimals(value: float, sign: str = "") -> str:
-    """Three decimals with a real minus sign; ``n/a`` for NaN."""
+    """Three decimals with a real minus sign; zero has no sign."""
     if not math.isfinite(value):
-        return "n/a"
-    return f"{0.0 if abs(value) < 0.0005 else value:{sign}.3f}".replace("-", "\N{MINUS SIGN}")
+        return _MISSING
+    return f"{value:{sign}.3f}".replace("-", _MINUS) if abs(value) >= 0.0005 else "0.000"
 
 
 def headlines_of(results: Sequence[RegionResult], tuned: Sequence[str]) -> list[dict[str, Any]]:
@@ -50,10 +57,11 @@ def headlines_of(results: Sequence[RegionResult], tuned: Sequence[str]) -> list[
 
 
 def ledger_lines(ledger: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Voxels of each subject by status, and the share that can be used."""
     lines = []
     for row in ledger:
         counts = {status: int(row.get(status) or 0) for status in STATUSES}
         total = sum(counts.values())
-        share = f"{100 * counts['ok'] / total:.1f} %" if total else "n/a"
+        share = f"{100 * counts['ok'] / total:.1f} %" if total else _MISSING
         lines.append({"subject": str(row.get("subject")), **{k: f"{n:,}" for k, n in counts.items()}, "usable": share})
     return lines

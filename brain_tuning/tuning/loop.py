@@ -233,9 +233,7 @@ class _Loop:
             bar.update()
             bar.set_postfix(epoch=progress.epoch, loss=f"{value:.4f}")
             if progress.step % self.job.save_every == 0:
-                checkpoint.save(
-                    self.job.output / "checkpoints", self.accelerator, self.plain, self.optimiser, progress
-                )
+                checkpoint.save(self.job.output / "checkpoints", self.accelerator, self.plain, self.optimiser, progress)
 
     def _end_of_epoch(self, stream: Any) -> None:
         progress = self.progress

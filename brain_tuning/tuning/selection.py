@@ -5,13 +5,25 @@ from __future__ import annotations
 import numpy as np
 
 from brain_tuning.corpus import Corpus, Run
-from brain_tuning.encoding.design import design_matrix
-from brain_tuning.encoding.folds import story_folds
+from brain_tuning.encoding.design import design_matrix, inner_folds
 from brain_tuning.encoding.ridge import ridge_cv
 from brain_tuning.encoding.scores import pearson_r, zscore
 from brain_tuning.errors import CorpusError
 from brain_tuning.features.story import model_features
 from brain_tuning.models.modeling import BrainWavLMForFMRIEncoding
+
+#: most folds to choose ridge penalties by
+N_FOLDS = 5
+
+
+def check_selection(how: str, validation: list[Run], corpus: Corpus) -> None:
+    """Raise CorpusError if an epoch is to be chosen and there is no story to choose it on."""
+    if how != "last" and not validation:
+        raise CorpusError(
+            f"select: {how} needs a validation story",
+            where=corpus.path,
+            remedy="mark a story as validation in the corpus, or set select: last in the recipe",
+        )
 
 
 def validation_score(
@@ -34,27 +46,16 @@ def validation_score(
 
     Raises:
         CorpusError: there is no validation story.
+        EncodingError: ``ridge``, and the one training story is too short to choose penalties on.
     """
-    if not validation:
-        raise CorpusError(
-            f"select: {how} needs a validation story",
-            where=corpus.path,
-            remedy="mark a story as validation in the corpus, or set select: last in the recipe",
-        )
+    check_selection(how, validation, corpus)
     measured = np.concatenate([zscore(corpus.bold(run, voxels)) for run in validation])
     if how == "head":
-        predicted = np.concatenate(
-            [model.predict(corpus.audio(run.story), run.tr_times_s) for run in validation]
-        )
+        predicted = np.concatenate([model.predict(corpus.audio(run.story), run.tr_times_s) for run in validation])
     else:
         features = model_features(model, corpus)
         delays = model.config.delays_trs
         responses = np.concatenate([zscore(corpus.bold(run, voxels)) for run in train])
-        folds = story_folds([run.story for run in train], [run.n_trs for run in train], n_folds=_n_folds(train))
-        fit = ridge_cv(design_matrix(features, train, delays), responses, folds)
+        fit = ridge_cv(design_matrix(features, train, delays), responses, inner_folds(train, N_FOLDS))
         predicted = fit.predict(design_matrix(features, validation, delays))
     return float(np.nanmean(pearson_r(predicted, measured)))
-
-
-def _n_folds(runs: list[Run]) -> int:
-    return min(5, len({run.story for run in runs}))

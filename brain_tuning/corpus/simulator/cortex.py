@@ -35,7 +35,7 @@ N_NAN, N_CONSTANT = 3, 2
 BASELINE, SCALE = 100.0, 4.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Subject:
     """One simulated subject.
 
@@ -82,9 +82,7 @@ class Subject:
 
     def region_kinds(self) -> dict[str, str]:
         """``functional`` for what the simulator plants, ``selection`` for AC and hemispheres."""
-        return {
-            name: "selection" if name in ("AC", *HEMISPHERES) else "functional" for name in self.regions()
-        }
+        return {name: "selection" if name in ("AC", *HEMISPHERES) else "functional" for name in self.regions()}
 
 
 def make_subject(name: str, *, seed: int, index: int, widths: dict[str, int]) -> Subject:
@@ -128,7 +126,7 @@ def clean_signal(
     scales: dict[str, tuple[np.ndarray, np.ndarray]],
     gains: np.ndarray,
 ) -> np.ndarray:
-    """Noise-free response to one story, unit variance over all stories, (n_trs, n_voxels)."""
+    """Noise-free response to one story, times the gains, (n_trs, n_voxels)."""
     n_trs = len(next(iter(drivers.values())))
     signal = np.zeros((n_trs, subject.n_voxels))
     for group, course in drivers.items():
@@ -142,10 +140,14 @@ def signal_gains(
     drivers: list[dict[str, np.ndarray]],
     scales: dict[str, tuple[np.ndarray, np.ndarray]],
 ) -> np.ndarray:
-    """Factor that gives each voxel's signal unit variance over all stories, (n_voxels,)."""
+    """Factor that gives each voxel's signal unit variance within the stories, (n_voxels,).
+
+    What differs between stories, such as a voice's loudness or rate, is not counted: every analysis
+    standardises within the run, and could not reach the ceiling if it were.
+    """
     ones = np.ones(subject.n_voxels)
-    stacked = np.concatenate([clean_signal(subject, story, scales, ones) for story in drivers])
-    spread = stacked.std(0)
+    signals = [clean_signal(subject, story, scales, ones) for story in drivers]
+    spread = np.concatenate([signal - signal.mean(0) for signal in signals]).std(0)
     return np.where(spread > 0, 1 / np.where(spread > 0, spread, 1), 0.0)
 
 

@@ -6,6 +6,9 @@ response and sampled at the middle of each TR.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
 import numpy as np
 from scipy.signal import fftconvolve, get_window, stft
 from scipy.stats import gamma
@@ -20,7 +23,7 @@ N_BANDS = 8
 
 #: Phonetic classes by the letters of eSpeak's mnemonics (stress marks removed).
 _PHONETIC_CLASSES = (
-    ("stop", "p b t d k g ?"),
+    ("stop", "p b t d k g"),
     ("fricative", "f v T D s z S Z h"),
     ("affricate", "tS dZ"),
     ("nasal", "m n N"),
@@ -62,19 +65,25 @@ def driver_groups(story: StoryInput, tr_times_s: np.ndarray) -> dict[str, np.nda
     return {name: _haemodynamic(course, tr_times_s) for name, course in neural.items()}
 
 
-def _phonetic_class(mnemonic: str) -> str:
+def _phonetic_class(mnemonic: str) -> str | None:
+    """Class of a phoneme; None for the mark of palatalisation, which is none."""
     plain = mnemonic.strip("',;")
-    if plain in _CLASS_OF:
-        return _CLASS_OF[plain]
-    return "front vowel" if plain[:1] in "iIeEa" else "back vowel"
+    if not plain:
+        return None
+    # r-, n- and t# are a reduced r and n, and a flapped t.
+    consonant = _CLASS_OF.get(plain) or _CLASS_OF.get(plain.rstrip("-#"))
+    if consonant is not None:
+        return consonant
+    return "front vowel" if plain[0] in "iIeEa" else "back vowel"
 
 
-def _events(intervals: object, n: int, names: tuple[str, ...], label: object) -> np.ndarray:
+def _events(
+    intervals: Sequence[Interval], n: int, names: tuple[str, ...], label: Callable[[str], str | None]
+) -> np.ndarray:
     course = np.zeros((n, len(names)))
     row = {name: k for k, name in enumerate(names)}
-    for interval in intervals:  # type: ignore[attr-defined]
-        assert isinstance(interval, Interval)
-        name = label(interval.text)  # type: ignore[operator]
+    for interval in intervals:
+        name = label(interval.text)
         if name is not None:
             course[min(n - 1, int(interval.start_s * RATE_HZ)), row[name]] += RATE_HZ
     return course
@@ -88,10 +97,7 @@ def _band_levels(audio: np.ndarray, n: int) -> np.ndarray:
     )
     edges_hz = 700 * (10 ** (np.linspace(0, 2595 * np.log10(1 + 7600 / 700), N_BANDS + 1) / 2595) - 1)
     power = np.abs(spectrum) ** 2
-    bands = [
-        power[(frequencies >= low) & (frequencies < high)].sum(0)
-        for low, high in zip(edges_hz[:-1], edges_hz[1:], strict=True)
-    ]
+    bands = [power[(frequencies >= low) & (frequencies < high)].sum(0) for low, high in pairwise(edges_hz)]
     levels = np.log10(np.stack(bands, 1) + 1e-7)
     out = np.full((n, N_BANDS), levels.min())
     out[: len(levels)] = levels[:n]

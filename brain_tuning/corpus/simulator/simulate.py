@@ -52,10 +52,15 @@ class Simulation:
                 where=f"{self.n_subjects} subjects, {self.n_train_stories} training stories, {self.n_repeats} repeats",
                 expected="at least 1 subject, 2 training stories and 1 repeat",
             )
-        if min(self.story_s, self.test_story_s) < 40:
+        lengths_s = (self.story_s, self.test_story_s)
+        if not (min(lengths_s) >= 40 and max(lengths_s) <= 36_000):
             raise CorpusError(
-                "the stories are too short", where=f"{self.story_s} s, {self.test_story_s} s", expected="at least 40 s"
+                "the stories are too short or too long",
+                where=f"{self.story_s} s, {self.test_story_s} s",
+                expected="40 s to 10 hours",
             )
+        if self.seed < 0:
+            raise CorpusError(f"the seed is {self.seed}", expected="0 or more")
 
 
 @dataclass(frozen=True)
@@ -105,9 +110,7 @@ class World:
         for k, signal in enumerate(self.signals(subject)):
             n_times = self.settings.n_repeats if self.splits[k] == "test" else 1
             for repeat in range(n_times):
-                yield Listening(
-                    self.stories[k].name, repeat, self.splits[k], cortex.listen(subject, signal, rng)
-                )
+                yield Listening(self.stories[k].name, repeat, self.splits[k], cortex.listen(subject, signal, rng))
 
     def truth(self) -> dict[str, Any]:
         """What a perfect analysis would find, as plain values."""
@@ -143,6 +146,7 @@ def simulate(destination: str | Path, settings: Simulation | None = None, *, ove
     Raises:
         CorpusError: settings out of range, or the folder exists.
         MissingExtraError: ``espeakng-loader`` is not installed.
+        StorageError: the disk is full.
     """
     from brain_tuning.corpus.writer import write_corpus
 
@@ -151,9 +155,8 @@ def simulate(destination: str | Path, settings: Simulation | None = None, *, ove
 
     def runs(subject: cortex.Subject) -> Iterator[RunInput]:
         for run in world.listenings(subject):
-            yield RunInput(
-                run.story, 0, run.repeat, run.split, TR_S, ONSET_S, run.bold, trim=f"responses begin {ONSET_S:.3f} s into the story"
-            )
+            trim = f"responses begin {ONSET_S:.3f} s into the story"
+            yield RunInput(run.story, 0, run.repeat, run.split, TR_S, ONSET_S, run.bold, trim)
 
     return write_corpus(
         Path(destination),

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import ctypes
 import shutil
+import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,9 +52,7 @@ class _Event(ctypes.Structure):
     )
 
 
-_CALLBACK = ctypes.CFUNCTYPE(
-    ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event)
-)
+_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
 
 
 @dataclass(frozen=True)
@@ -143,24 +144,35 @@ class Synthesiser:
         callback = _CALLBACK(receive)
         library.espeak_SetSynthCallback(callback)
         if library.espeak_SetVoiceByName(voice.encode()) != 0:
-            raise BrainTuningError(
-                "no such voice", where=voice, expected="an eSpeak NG voice such as en-us+f1"
-            )
+            raise BrainTuningError("no such voice", where=voice, expected="an eSpeak NG voice such as en-us+f1")
         for parameter, value in ((_RATE, rate_wpm), (_PITCH, pitch), (_WORDGAP, 0)):
             library.espeak_SetParameter(parameter, value, 0)
         encoded = text.encode()
-        library.espeak_Synth(encoded, len(encoded) + 1, 0, 1, 0, _CHARS_UTF8 | _END_PAUSE, None, None)
-        library.espeak_Synchronize()
+        with _raised_in_callbacks():
+            library.espeak_Synth(encoded, len(encoded) + 1, 0, 1, 0, _CHARS_UTF8 | _END_PAUSE, None, None)
+            library.espeak_Synchronize()
         return chunks, events
+
+
+@contextmanager
+def _raised_in_callbacks() -> Iterator[None]:
+    """Raise what a ctypes callback raised, Ctrl-C above all: ctypes prints it and goes on, with samples missing."""
+    raised: list[BaseException] = []
+    hook = sys.unraisablehook
+    sys.unraisablehook = lambda unraisable: raised.append(unraisable.exc_value or RuntimeError("in a callback"))
+    try:
+        yield
+    finally:
+        sys.unraisablehook = hook
+    if raised:
+        raise raised[0]
 
 
 def _resample(samples: np.ndarray, native_rate_hz: int) -> np.ndarray:
     from scipy.signal import resample_poly
 
     ratio = np.gcd(SAMPLING_RATE_HZ, native_rate_hz)
-    wave = resample_poly(
-        samples.astype(np.float64) / 32768.0, SAMPLING_RATE_HZ // ratio, native_rate_hz // ratio
-    )
+    wave = resample_poly(samples.astype(np.float64) / 32768.0, SAMPLING_RATE_HZ // ratio, native_rate_hz // ratio)
     return np.clip(wave, -1.0, 1.0).astype(np.float32)
 
 

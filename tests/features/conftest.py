@@ -1,0 +1,5 @@
+from __future__ import annotations
+
+from tiny_runs import corpus, one_thread, tuned_run, work_folder
+
+__all__ = ["corpus", "one_thread", "tuned_run", "work_folder"]

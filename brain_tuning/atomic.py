@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from brain_tuning.errors import CorpusError, StorageError
@@ -31,10 +31,12 @@ def storage_errors(destination: Path, *partials: Path) -> Iterator[None]:
         yield
     except BaseException as error:
         for partial in partials:
-            if partial.is_dir():
+            if os.path.isdir(partial):
                 shutil.rmtree(partial, ignore_errors=True)
             else:
-                partial.unlink(missing_ok=True)
+                # It may be that nothing can be made, or removed, where it was to be.
+                with suppress(OSError):
+                    partial.unlink()
         storage_error = _storage_error(error, destination, partials)
         if storage_error is None:
             raise
@@ -146,6 +148,7 @@ def _storage_error(error: BaseException, destination: Path, partials: tuple[Path
 
 
 def _free_bytes(path: Path) -> int:
-    while not path.exists():
+    # os.path.exists is False, where Path.exists raises, for what may not even be looked at.
+    while not os.path.exists(path):
         path = path.parent
     return shutil.disk_usage(path).free

@@ -13,9 +13,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.append(str(Path(__file__).parent / "hub"))
 
-import pytest  # noqa: E402
-from hub_process import HubPython  # noqa: E402
-from local_hub import LocalHub  # noqa: E402
+import pytest
+from hub_process import HubPython
+from local_hub import LocalHub
 
 
 @pytest.fixture(scope="session")

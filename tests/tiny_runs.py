@@ -32,7 +32,7 @@ def small_recipe(**values: Any) -> Recipe:
     plain: dict[str, Any] = {
         "name": "small",
         "backbone": BACKBONE,
-        "layer_depth": 0.25,
+        "layer_depth": 0.1,
         "context_s": 1.0,
         "stride_s": 4.0,
         "read": "all",

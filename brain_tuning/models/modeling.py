@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -115,8 +116,16 @@ class BrainWavLMForFMRIEncoding(BrainEncodingPreTrainedModel):
             **settings: fields of :class:`BrainWavLMConfig`, e.g. ``layer=9``.
 
         Raises:
-            BackboneError: the backbone cannot be found or is of another family.
+            BackboneError: the backbone cannot be found or is of another family, or a setting is unknown.
         """
+        known = [field.name for field in fields(cls.config_class)]
+        for key in settings:
+            # A transformers config would keep it as one more attribute, and the default would stay in force.
+            if key not in known:
+                near = difflib.get_close_matches(key, known, n=1)
+                raise BackboneError(
+                    f"unknown setting {key!r}", where=name, remedy=f"did you mean {near[0]!r}?" if near else ""
+                )
         speech_config = load_backbone_config(name, revision)
         pinned = pinned_revision(name, revision)
         speech_config._name_or_path = name  # else the folder of a bundled backbone would be published

@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -117,11 +118,14 @@ class Source:
         return found
 
     def json(self, path: str) -> dict:
-        """A JSON file of the repository."""
+        """The object in a JSON file of the repository."""
         try:
-            return json.loads(self.require(path).read_text())
+            document = json.loads(self.require(path).read_text())
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise AdapterError(f"{path} is not JSON ({error})", where=self.name, remedy="download it again") from error
+        if not isinstance(document, dict):
+            raise AdapterError(f"{path} holds no JSON object", where=self.name, remedy="download it again")
+        return document
 
     def tensors(self, path: str) -> dict[str, torch.Tensor]:
         """A safetensors file of the repository; every tensor must be finite."""
@@ -174,7 +178,7 @@ def write(
 
     Args:
         model: with at least one adapter.
-        folder: created if need be; files of the layout in it are replaced.
+        folder: created if need be; an earlier model of this layout in it is replaced.
         merged_root: False leaves the root out: a repository of a few MB that plain AutoModel refuses.
         head_dtype: float16 halves the head's size at a stated loss of precision.
 
@@ -182,7 +186,9 @@ def write(
         The folder.
 
     Raises:
-        AdapterError: the model has no adapter, or was tuned in full and the root is to be left out.
+        AdapterError: the model has no adapter, is not in float32, or was tuned in full and the root is to be
+            left out.
+        BackboneError: the base's preprocessor_config.json cannot be had.
     """
     config, folder = model.config, Path(folder)
     name = config.default_adapter
@@ -192,8 +198,16 @@ def write(
         raise AdapterError("a fully fine-tuned model has no adapters without its root", where=folder)
     if not config.lora and len(model.heads) > 1:
         raise AdapterError("a fully fine-tuned backbone can be published with one head only", where=folder)
+    if model.dtype != torch.float32:
+        raise AdapterError(
+            f"the model is in {model.dtype}, in which a tuned difference drowns",
+            where=folder,
+            expected="torch.float32",
+            remedy="load it without dtype",
+        )
     folder.mkdir(parents=True, exist_ok=True)
     _copy_preprocessor(model, folder)
+    _remove_earlier(folder)
     for key, head in model.heads.items():
         place = folder / "adapters" / key
         place.mkdir(parents=True, exist_ok=True)
@@ -207,6 +221,14 @@ def write(
     if merged_root:
         plain_encoder(model).save_pretrained(folder)
     return folder
+
+
+def _remove_earlier(folder: Path) -> None:
+    """Remove adapters and root of an earlier model: what is left of one would be loaded with the new one."""
+    if (folder / "encoding" / "config.json").is_file():
+        shutil.rmtree(folder / "adapters", ignore_errors=True)
+        for name in ("config.json", "model.safetensors"):
+            (folder / name).unlink(missing_ok=True)
 
 
 def _write_lora(model: BrainWavLMForFMRIEncoding, name: str, place: Path) -> None:
@@ -311,6 +333,9 @@ def load(
             where=source.name,
             expected=f"one of {', '.join(described)}",
         )
+    for name in names:
+        if not isinstance(described[name].get("n_voxels"), int):
+            raise AdapterError(f"encoding/config.json does not say n_voxels of adapter {name}", where=source.name)
     merged_into_root = config.default_adapter
     config.adapters, config.default_adapter = {}, None
     model = cls(config)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.state import AcceleratorState, is_initialized
 from accelerate.utils import set_seed
 from safetensors.torch import save_file
 from torch.utils.data import DataLoader
@@ -88,11 +89,7 @@ def tune(
         BrainTuningError: bad input of any kind; nothing is left half-written.
     """
     recipe = job.recipe
-    accelerator = Accelerator(
-        mixed_precision=mixed_precision or os.environ.get("ACCELERATE_MIXED_PRECISION") or recipe.mixed_precision,
-        gradient_accumulation_steps=recipe.blocks_per_step,
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=False)],
-    )
+    accelerator = _accelerator(recipe, mixed_precision)
     corpus = open_corpus(job.corpus)
     runs = {split: corpus.runs(job.subject, split) for split in ("train", "validation")}
     voxels = select_voxels(job.roi, corpus.regions(job.subject), corpus.ledger(job.subject).usable, subject=job.subject)
@@ -110,6 +107,18 @@ def tune(
     description = _describe(job, corpus, model, accelerator, n_audited, len(data))
     metrics = _start_or_resume_folder(job, description, resume, accelerator)
     return _Loop(job, accelerator, model, data, corpus, runs, voxels, metrics).run(resume)
+
+
+def _accelerator(recipe: Recipe, mixed_precision: str | None) -> Accelerator:
+    wanted = mixed_precision or os.environ.get("ACCELERATE_MIXED_PRECISION") or recipe.mixed_precision
+    if is_initialized() and AcceleratorState().mixed_precision != wanted:
+        # Accelerate keeps the precision of the first run in a process for all later ones, or refuses them.
+        AcceleratorState._reset_state()
+    return Accelerator(
+        mixed_precision=wanted,
+        gradient_accumulation_steps=recipe.blocks_per_step,
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=False)],
+    )
 
 
 def build_model(recipe: Recipe, train: list, job: TuningJob, voxels: np.ndarray) -> BrainWavLMForFMRIEncoding:

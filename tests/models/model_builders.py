@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import torch
 from transformers import WavLMConfig, WavLMModel
@@ -71,10 +73,20 @@ def tuned_model(
     backbone: object, *, adapters: tuple[str, ...] = ("s1-ac",), **settings: object
 ) -> BrainWavLMForFMRIEncoding:
     """A model whose adapters and heads differ from what they are initialised to, in evaluation mode."""
+    key = repr((str(backbone), adapters, settings))
+    if key not in _BUILT:
+        _BUILT[key] = _tuned_model(str(backbone), adapters, dict(settings))
+    return copy.deepcopy(_BUILT[key])
+
+
+_BUILT: dict[str, BrainWavLMForFMRIEncoding] = {}
+
+
+def _tuned_model(backbone: str, adapters: tuple[str, ...], settings: dict) -> BrainWavLMForFMRIEncoding:
     torch.manual_seed(3)
     lora = settings.pop("lora", LORA)
     settings = {"layer": 3, "context_s": 1.0, "stride_s": 0.5, "read": "all", "tr_s": TR_S, "bottleneck": 4, **settings}
-    model = BrainWavLMForFMRIEncoding.from_backbone(str(backbone), **settings)
+    model = BrainWavLMForFMRIEncoding.from_backbone(backbone, **settings)
     for k, name in enumerate(adapters):
         subject, _, roi = name.partition("-")
         model.add_adapter(name, 5 + k, lora=lora, voxels=np.arange(5 + k) * 3 + k, subject=subject, roi=roi)

@@ -27,7 +27,9 @@ def test_spatial_correlation_is_pearson_across_voxels_averaged_over_trs() -> Non
     expected = -np.mean([pearsonr(p, b).statistic for p, b in zip(prediction.numpy(), bold.numpy(), strict=True)])
     assert float(spatial_correlation_loss(prediction, bold)) == pytest.approx(expected, abs=1e-6)
     # Across voxels, not across TRs.
-    across_time = -np.mean([pearsonr(p, b).statistic for p, b in zip(prediction.numpy().T, bold.numpy().T, strict=True)])
+    across_time = -np.mean(
+        [pearsonr(p, b).statistic for p, b in zip(prediction.numpy().T, bold.numpy().T, strict=True)]
+    )
     assert abs(across_time - expected) > 0.01
     assert float(spatial_correlation_loss(bold * 3.0 - 1.0, bold)) == pytest.approx(-1.0, abs=1e-6)
     assert float(spatial_correlation_loss(-bold, bold)) == pytest.approx(1.0, abs=1e-6)

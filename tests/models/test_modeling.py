@@ -289,6 +289,11 @@ def test_the_backbone_in_bfloat16_keeps_its_heads_in_float32(tiny_wavlm: Path, t
     assert not np.array_equal(found, expected)
 
 
+def test_a_misspelt_setting_does_not_leave_the_default_in_force(tiny_wavlm: Path) -> None:
+    with pytest.raises(BackboneError, match=r"unknown setting 'contexts' \[.*\]; remedy: did you mean 'context_s'\?"):
+        BrainWavLMForFMRIEncoding.from_backbone(str(tiny_wavlm), contexts=2.0)
+
+
 def test_a_layer_out_of_range_names_the_backbone(tiny_wavlm: Path) -> None:
     with pytest.raises(BackboneError, match=r"layer 5 cannot be read \[.*tiny-wavlm\]; expected 1 to 4"):
         BrainWavLMForFMRIEncoding.from_backbone(str(tiny_wavlm), layer=5)

@@ -139,7 +139,9 @@ api = huggingface_hub.HfApi()
 api.upload_file(path_or_fileobj=place + "/head.safetensors", path_in_repo="adapters/s1-ac/head.safetensors",
                 repo_id="lab/brainwavlm-ac", revision="main")
 """
-    world.python.result("import huggingface_hub\nhuggingface_hub.HfApi().create_branch('lab/brainwavlm-ac', branch='v1')")
+    world.python.result(
+        "import huggingface_hub\nhuggingface_hub.HfApi().create_branch('lab/brainwavlm-ac', branch='v1')"
+    )
     world.python.result(code, **world.values())
     pinned = world.loaded("lab/brainwavlm-ac", revision=world.told["published"])
     branch = world.loaded("lab/brainwavlm-ac", revision="v1")
@@ -155,7 +157,9 @@ def test_with_this_package_automodel_gets_the_tuned_encoder_and_our_class(world:
     told = world.python.result(PLAIN, **world.values(name="lab/brainwavlm-ac"))
     assert isinstance(told, dict)
     assert told == {"class": "WavLMModel", "difference": pytest.approx(0.0, abs=1e-5), "ours is imported": True}
-    code = "from transformers import AutoModel\nresult = type(AutoModel.from_pretrained('lab/brainwavlm-whole')).__name__"
+    code = (
+        "from transformers import AutoModel\nresult = type(AutoModel.from_pretrained('lab/brainwavlm-whole')).__name__"
+    )
     assert world.python.result(code) == "BrainWavLMForFMRIEncoding"
 
 
@@ -174,7 +178,11 @@ result = float(np.abs(found.numpy() - np.load(place + "/hidden.npy")).max())
 @pytest.mark.parametrize(
     ("name", "options", "text"),
     [
-        ("lab/none", {}, "there is no such model [lab/none]; expected a folder that exists, or the id of a Hub repository"),
+        (
+            "lab/none",
+            {},
+            "there is no such model [lab/none]; expected a folder that exists, or the id of a Hub repository",
+        ),
         ("lab/brainwavlm-ac", {"revision": "v9"}, "there is no such model [lab/brainwavlm-ac]"),
         ("lab/brainwavlm-ac", {"adapter": "s9"}, "there is no adapter 's9' [lab/brainwavlm-ac]; expected one of s1-ac"),
         ("lab/tiny-wavlm", {}, "this is a plain wavlm model, not a brain-tuned one [lab/tiny-wavlm]"),
@@ -198,7 +206,9 @@ result = BrainWavLMForFMRIEncoding.from_backbone("lab/tiny-wavlm", revision=firs
     first = world.told["first_base"]
     assert offline.result(code, first=first) == first
     outcome = offline.run(LOADED, **world.values(name="lab/never-seen"))
-    assert outcome.text.startswith("encoding/config.json is not in the local cache and the Hub cannot be reached [lab/n")
+    assert outcome.text.startswith(
+        "encoding/config.json is not in the local cache and the Hub cannot be reached [lab/n"
+    )
 
 
 def test_without_this_package_plain_transformers_gets_the_tuned_encoder(

@@ -49,8 +49,8 @@ def said(path: str, change: Callable[[dict], object]) -> Callable[[Path], None]:
     return rewrite
 
 
-def garbage(path: str) -> Callable[[Path], None]:
-    return lambda folder: (folder / path).write_text("{") and None
+def garbage(path: str, text: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / path).write_text(text)
 
 
 def spoil(key: str) -> Callable[[dict[str, torch.Tensor]], object]:
@@ -66,7 +66,7 @@ PUBLISHED = {
     ),
     "head cut short": (truncate(HEAD), f"{HEAD} is missing or damaged ("),
     "adapter cut short": (truncate(LORA_FILE), f"{LORA_FILE} is missing or damaged ("),
-    "adapter empty": (lambda folder: (folder / LORA_FILE).write_bytes(b"") and None, f"{LORA_FILE} is missing or"),
+    "adapter empty": (garbage(LORA_FILE, ""), f"{LORA_FILE} is missing or"),
     "NaN in the adapter": (tensors(LORA_FILE, spoil(A_TENSOR)), f"tensor {A_TENSOR} of {LORA_FILE} holds NaN"),
     "NaN in the head": (tensors(HEAD, spoil("readout.bias")), f"tensor readout.bias of {HEAD} holds NaN"),
     "a head of other voxels": (
@@ -104,12 +104,13 @@ PUBLISHED = {
         said("encoding/config.json", lambda s: s.update(adapters={})),
         "encoding/config.json does not describe a brain-tuned model",
     ),
-    "LoRA not mentioned": (
-        lambda folder: [said("encoding/config.json", lambda s: s.update(lora=None))(folder), remove("model.safetensors")(folder)] and None,
-        "model.safetensors is missing",
+    "voxels not counted": (
+        said("encoding/config.json", lambda s: s["adapters"]["s1-ac"].pop("n_voxels")),
+        "encoding/config.json does not say n_voxels of adapter s1-ac",
     ),
-    "config not JSON": (garbage("encoding/config.json"), "encoding/config.json is not JSON ("),
-}  # fmt: skip
+    "config not JSON": (garbage("encoding/config.json", "{"), "encoding/config.json is not JSON ("),
+    "config no object": (garbage("encoding/config.json", "[]"), "encoding/config.json holds no JSON object"),
+}
 
 
 @pytest.mark.parametrize(("damage", "text"), PUBLISHED.values(), ids=PUBLISHED)

@@ -21,14 +21,15 @@ def prepared(kind: str = "group", seed: int = 0) -> WavLMModel:
 
 
 class Counter:
-    """How many windows a backbone's convolutions have seen."""
+    """How many windows a backbone's convolutions have seen, and the most at once."""
 
     def __init__(self, backbone: WavLMModel) -> None:
-        self.windows = 0
+        self.windows = self.at_once = 0
         backbone.feature_extractor.register_forward_hook(self.count)
 
     def count(self, module: object, inputs: tuple[torch.Tensor], output: object) -> None:
         self.windows += len(inputs[0])
+        self.at_once = max(self.at_once, len(inputs[0]))
 
 
 @pytest.mark.parametrize("kind", ["group", "layer"])
@@ -44,6 +45,7 @@ def test_cached_is_uncached_to_the_last_bit(kind: str) -> None:
     mixed = torch.cat([windows[[3, 1]], waves(2, 6_000, seed=9)])
     assert torch.equal(stem_output(backbone, mixed, CPU, cache, seal)[:2], plain[[3, 1]])
     assert counter.windows == 7
+    assert counter.at_once == 1
     expected = backbone.feature_extractor(windows).transpose(1, 2)
     torch.testing.assert_close(plain, expected, rtol=1e-5, atol=1e-5)
 

@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -45,6 +46,16 @@ def test_every_bar_is_as_high_as_its_row_says(one_map):
         for region, bar in zip(REGIONS, container, strict=True)
     }
     assert drawn == {(row["subject"], row["region"], row["model"]): row["r"] for row in rows}
+
+
+def test_bars_of_a_region_stand_side_by_side_around_its_name(one_map):
+    panel = region_bars(result_rows(one_map)).axes[0]
+    for k in range(len(REGIONS)):
+        edges = [
+            (container[k].get_x(), container[k].get_x() + container[k].get_width()) for container in panel.containers
+        ]
+        assert all(left[1] < right[0] for left, right in pairwise(edges))
+        assert math.isclose((edges[0][0] + edges[-1][1]) / 2, panel.get_xticks()[k], abs_tol=1e-9)
 
 
 def test_ceilings_and_true_ceilings_are_lines_at_their_values(one_map):
@@ -262,10 +273,11 @@ def test_no_label_is_cut_off(one_map, map_figure):
 
 
 def test_names_are_never_read_as_formulas():
-    rows = [{"subject": "$s", "region": r"$\frac{", "model": "untuned", "r": 0.1}]
+    formula = r"$\frac{$"
+    rows = [{"subject": formula, "region": formula, "model": "untuned", "r": 0.1}]
     figure = region_bars(rows)
     figure.draw_without_rendering()
-    assert figure.axes[0].get_xticklabels()[0].get_text() == r"$\frac{"
+    assert figure.axes[0].get_xticklabels()[0].get_text() == formula
 
 
 @pytest.mark.parametrize("draw", [training_curves, region_bars, gain_scatter, flat_maps])

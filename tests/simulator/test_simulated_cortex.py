@@ -52,11 +52,13 @@ def test_the_noise_free_signal_reaches_the_stated_ceiling(world: World, measured
 
 
 def test_a_ridge_on_the_true_drivers_comes_close(world: World, measured: dict[str, np.ndarray]) -> None:
+    """What is lost is estimation error: a few hundred TRs for up to ten drivers."""
     subject = world.subjects[0]
-    r = recovered(world, measured, "acoustic", "phonetic", "semantic", "word_rate")
     for region in LISTENING:
         inside = subject.region_of == region
-        assert 0.8 < r[inside].mean() / subject.ceiling(8)[inside].mean() <= 1.02, region
+        r = recovered(world, measured, LAYOUT[region][0])
+        assert 0.85 < r[inside].mean() / subject.ceiling(8)[inside].mean() <= 1.02, region
+    r = recovered(world, measured, *world.drivers[0])
     noise = r[(subject.region_of == "noise") & np.isfinite(r)]
     assert len(noise) == 2 * LAYOUT["noise"][1] - cortex.N_NAN - cortex.N_CONSTANT
     assert abs(noise.mean()) < 0.03

@@ -116,9 +116,7 @@ def test_wrong_times_are_named(build, frames, trs, message) -> None:
 
 
 def test_empty_rows_on_request() -> None:
-    matrix = lanczos_matrix(
-        [0.0, 0.5, 1.0], [0.0, 1.0, 100.0], cutoff_hz=1.0, allow_empty=True, normalise=True
-    )
+    matrix = lanczos_matrix([0.0, 0.5, 1.0], [0.0, 1.0, 100.0], cutoff_hz=1.0, allow_empty=True, normalise=True)
     np.testing.assert_allclose(matrix.sum(1).ravel(), [[1.0, 1.0, 0.0]], atol=1e-12)
 
 

@@ -70,8 +70,8 @@ def _phonetic_class(mnemonic: str) -> str | None:
     plain = mnemonic.strip("',;")
     if not plain:
         return None
-    # r-, n- and t# are a reduced r and n, and a flapped t.
-    consonant = _CLASS_OF.get(plain) or _CLASS_OF.get(plain.rstrip("-#"))
+    # r-, n-, t2 and t# are a reduced r and n, and two more kinds of t.
+    consonant = _CLASS_OF.get(plain) or _CLASS_OF.get(plain.rstrip("-#2"))
     if consonant is not None:
         return consonant
     return "front vowel" if plain[0] in "iIeEa" else "back vowel"

@@ -6,6 +6,7 @@ result can be compared with the corpus that the simulator writes itself.
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,8 +42,6 @@ def write_tree(destination: str | Path, settings: Simulation | None = None, *, o
         StorageError: the disk is full.
     """
     require_package("h5py")
-    import soundfile
-
     world = World(settings or Simulation())
     destination = Path(destination)
     with whole_folder(destination, overwrite=overwrite, marker="dataset_description.json") as folder:
@@ -54,13 +53,24 @@ def write_tree(destination: str | Path, settings: Simulation | None = None, *, o
         raw_trs = {}
         for story in world.stories:
             name = HELD_OUT.get(story.name, story.name)
-            soundfile.write(folder / "stimuli" / f"{name}.wav", story.audio, SAMPLING_RATE_HZ, subtype="PCM_16")
+            (folder / "stimuli" / f"{name}.wav").write_bytes(_wav(story.audio))
             (derivative / "TextGrids" / f"{name}.TextGrid").write_text(textgrid(story))
             raw_trs[name] = len(world.tr_times_s(story)) + N_TRIMMED_TRS
         (derivative / "respdict.json").write_text(json.dumps(raw_trs))
         for subject in world.subjects:
             _write_responses(world, subject, derivative / "preprocessed_data" / subject.name)
     return destination
+
+
+def _wav(audio: np.ndarray) -> bytes:
+    """A 16-bit WAV file, in memory: libsndfile cannot say that a disk is full."""
+    import soundfile
+
+    # Rounded as the corpus' own writer rounds, so that both ways give the same samples.
+    pcm = np.clip(np.rint(audio * 32768.0), -32768, 32767).astype(np.int16)
+    buffer = io.BytesIO()
+    soundfile.write(buffer, pcm, SAMPLING_RATE_HZ, format="WAV", subtype="PCM_16")
+    return buffer.getvalue()
 
 
 def _write_responses(world: World, subject: object, folder: Path) -> None:

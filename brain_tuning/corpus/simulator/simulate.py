@@ -53,7 +53,7 @@ class Simulation:
                 expected="at least 1 subject, 2 training stories and 1 repeat",
             )
         lengths_s = (self.story_s, self.test_story_s)
-        if not (min(lengths_s) >= 40 and max(lengths_s) <= 36_000):
+        if not all(40 <= length_s <= 36_000 for length_s in lengths_s):
             raise CorpusError(
                 "the stories are too short or too long",
                 where=f"{self.story_s} s, {self.test_story_s} s",

@@ -1,0 +1,170 @@
+"""Recipes: numbers as data, mistakes named, the shipped ones true to their papers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from brain_tuning.errors import BrainTuningError, RecipeError
+from brain_tuning.shared_files import shared_file
+from brain_tuning.timing import WindowPlan
+from brain_tuning.tuning.recipe import Recipe, load_recipe, parse_recipe
+
+SHIPPED = sorted(path.stem for path in shared_file("training/recipes").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_recipes_load_and_survive_yaml(name: str, tmp_path: Path) -> None:
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert recipe.source
+    copy = tmp_path / "copy.yaml"
+    copy.write_text(yaml.safe_dump(recipe.to_dict()))
+    assert load_recipe(copy) == recipe
+    assert load_recipe(str(copy)) == recipe
+
+
+def test_brainwavlm_is_the_paper() -> None:
+    """Vattikonda et al. 2025, as papers.md section 1 gives it; every value beyond is named as ours."""
+    recipe = load_recipe("brainwavlm")
+    paper: dict[str, Any] = {
+        "backbone": "microsoft/wavlm-base-plus",
+        "context_s": 3.75,
+        "stride_s": 0.25,
+        "read": "last",
+        "lanczos_lobes": 3,
+        "delays_trs": (1, 2, 3, 4),
+        "bottleneck": 100,
+        "lora": {"r": 4, "lora_alpha": 4, "lora_dropout": 0.1, "target_modules": ["q_proj", "k_proj", "v_proj"]},
+        "loss": "spatial_correlation",
+        "learning_rate_adapter": 1e-4,
+        "learning_rate_head": 1e-4,
+        "schedule": "constant",
+        "block_trs": 10,
+        "blocks_per_step": 1,
+        "epochs": 20,
+        "seed": 42,
+        "select": "ridge",
+        "control": "none",
+    }
+    assert {key: getattr(recipe, key) for key in paper} == paper
+    assert recipe.layer(12) == 9
+    assert {"backbone_dropout", "mixed_precision", "max_grad_norm"} <= set(recipe.ours)
+    assert "2502.08866" in recipe.source
+    assert WindowPlan(recipe.context_s, recipe.stride_s, recipe.read).redundancy == 16
+
+
+def test_what_is_not_said_is_the_papers() -> None:
+    """Defaults are the paper's, and what is live of the backbone's own dropout is visible (user-pains 6)."""
+    default, paper = Recipe(name="x").to_dict(), load_recipe("brainwavlm").to_dict()
+    ours = {"name", "source", "ours", *load_recipe("brainwavlm").ours}
+    assert {key: value for key, value in default.items() if key not in ours} == {
+        key: value for key, value in paper.items() if key not in ours
+    }
+    assert default["backbone_dropout"] is False
+
+
+def test_an_unknown_key_names_the_nearest(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("name: mine\nbotleneck: 50\n")
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(path)
+    assert str(caught.value).startswith(
+        f"unknown key 'botleneck', did you mean 'bottleneck'? [{path}]; expected some of name,"
+    )
+    with pytest.raises(RecipeError, match=r"unknown key 'rank' \[f, lora\]; expected some of r, lora_alpha"):
+        parse_recipe({"name": "x", "lora": {"rank": 4}}, "f")
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"epochs": 0}, "epochs: 0 is out of range [x]; expected a whole number of at least 1"),
+        ({"epochs": 2.5}, "epochs: 2.5 is out of range [x]; expected a whole number of at least 1"),
+        ({"epochs": True}, "epochs: True is out of range"),
+        ({"block_trs": 1}, "block_trs: 1 is out of range [x]; expected a whole number of at least 2"),
+        ({"seed": -1}, "seed: -1 is out of range [x]; expected a whole number of at least 0"),
+        (
+            {"learning_rate_head": -1e-4},
+            "learning_rate_head: -0.0001 is out of range [x]; expected a number from 0 to inf",
+        ),
+        ({"learning_rate_head": float("nan")}, "learning_rate_head: nan is out of range"),
+        ({"layer_depth": 1.5}, "layer_depth: 1.5 is out of range [x]; expected a number from 1e-09 to 1"),
+        ({"warmup_share": 1.1}, "warmup_share: 1.1 is out of range [x]; expected a number from 0 to 1"),
+        ({"context_s": "4"}, "context_s: '4' is out of range [x]"),
+        ({"stride_s": 0}, "stride_s: 0 is out of range [x]"),
+        ({"read": "middle"}, "unknown read 'middle'"),
+        ({"select": "best"}, "select: 'best' is not known [x]; expected one of last, head, ridge"),
+        ({"loss": "cosine"}, "loss: 'cosine' is not known [x]; expected one of spatial_correlation, mse"),
+        ({"mixed_precision": "fp16"}, "mixed_precision: 'fp16' is not known [x]; expected one of no, bf16"),
+        ({"control": "placebo"}, "control: 'placebo' is not known"),
+        ({"schedule": "cosine"}, "schedule: 'cosine' is not known"),
+        ({"delays_trs": [1, 1]}, "a delay occurs twice: [1, 1]"),
+        ({"delays_trs": 4}, "a value has the wrong type ('int' object is not iterable) [f]"),
+        ({"delays_trs": [-1, 1]}, "delays_trs: (-1, 1) looks into the future [x]; expected delays of 0 or more"),
+        ({"backbone_dropout": "no"}, "backbone_dropout: 'no' is neither true nor false"),
+        ({"backbone": 3}, "backbone: 3 is not text"),
+        ({"lora": [4]}, "lora: [4] is not a mapping"),
+        ({"lora": {"r": 0, "lora_alpha": 4}}, "is out of range [x]; expected r of at least 1, lora_alpha above 0"),
+        ({"lora": {"r": 4, "lora_alpha": 4, "lora_dropout": 1.0}}, "lora_dropout in [0, 1)"),
+        ({"ours": {"sead": "why"}}, "ours: 'sead' is not a key of the recipe [x]"),
+    ],
+)
+def test_values_out_of_range_are_named(values: dict[str, Any], text: str) -> None:
+    with pytest.raises(BrainTuningError) as caught:
+        parse_recipe({"name": "x", **values}, "f")
+    assert text in str(caught.value)
+
+
+def test_files_that_are_no_recipe_are_named(tmp_path: Path) -> None:
+    with pytest.raises(
+        RecipeError, match=r"cannot be read \(No such file.*expected a YAML file, or one of brainwavlm, demo"
+    ):
+        load_recipe("brainwavln")
+    with pytest.raises(RecipeError, match=r"cannot be read \(Is a directory\)"):
+        load_recipe(tmp_path)
+    path = tmp_path / "bad.yaml"
+    path.write_text("name: [")
+    with pytest.raises(RecipeError, match=r"the recipe is not YAML \(while parsing.*\) \[.*bad.yaml\]") as caught:
+        load_recipe(path)
+    assert "\n" not in str(caught.value)
+    path.write_bytes(b"\xff\xfe\x00\x01")
+    with pytest.raises(RecipeError, match="the recipe is not YAML"):
+        load_recipe(path)
+    path.write_text("- 1\n- 2\n")
+    with pytest.raises(RecipeError, match="a recipe is a mapping with a name"):
+        load_recipe(path)
+    path.write_text("name: x\nlora: !!python/object/apply:os.getcwd []\n")
+    with pytest.raises(RecipeError, match="the recipe is not YAML"):
+        load_recipe(path)
+
+
+def test_overrides_are_checked_and_none_changes_nothing() -> None:
+    recipe = load_recipe("demo")
+    assert recipe.changed(epochs=None, seed=None) == recipe
+    assert recipe.changed(epochs=3).epochs == 3
+    with pytest.raises(RecipeError, match="epochs: 0 is out of range"):
+        recipe.changed(epochs=0)
+
+
+@pytest.mark.parametrize(
+    ("depth", "n_layers", "layer"), [(0.75, 12, 9), (0.75, 4, 3), (0.01, 12, 1), (1.0, 24, 24), (0.5, 3, 2)]
+)
+def test_depth_is_a_share_of_the_layers(depth: float, n_layers: int, layer: int) -> None:
+    assert Recipe(name="x", layer_depth=depth).layer(n_layers) == layer
+
+
+def test_the_linear_schedule_step_by_step() -> None:
+    recipe = Recipe(name="x", schedule="linear", warmup_share=0.2)
+    factors = [recipe.learning_rate_factor(step, 10) for step in range(10)]
+    np.testing.assert_allclose(factors, [1 / 3, 2 / 3, 1, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8])
+    no_warmup = Recipe(name="x", schedule="linear")
+    np.testing.assert_allclose([no_warmup.learning_rate_factor(step, 4) for step in range(4)], [1, 0.75, 0.5, 0.25])
+    rising = Recipe(name="x", schedule="linear", warmup_share=1.0)
+    np.testing.assert_allclose([rising.learning_rate_factor(step, 3) for step in range(3)], [0.25, 0.5, 0.75])
+    constant = Recipe(name="x")
+    assert {constant.learning_rate_factor(step, 10) for step in range(10)} == {1.0}

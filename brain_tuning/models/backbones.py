@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel, Wav2Vec2FeatureExtractor
 
 from brain_tuning.errors import BackboneError
 
@@ -78,6 +78,24 @@ def pinned_revision(name: str, revision: str | None) -> str | None:
     cached = try_to_load_from_cache(name, "config.json", revision=revision or "main")
     # The cache keeps each commit's files in snapshots/<commit>/.
     return Path(cached).parent.name if isinstance(cached, str) else revision
+
+
+def expects_normalised_input(name: str, revision: str | None = None) -> bool:
+    """Whether a backbone was trained on input of zero mean and unit variance (WavLM large was, base+ was not).
+
+    Args:
+        name, revision: see :func:`load_backbone_config`.
+
+    Returns:
+        ``do_normalize`` of its preprocessor_config.json; False if it has none.
+    """
+    try:
+        said, _ = Wav2Vec2FeatureExtractor.get_feature_extractor_dict(
+            backbone_location(name), revision="main" if name in BUNDLED else revision or "main"
+        )
+    except OSError:
+        return False
+    return bool(said.get("do_normalize", False))
 
 
 def load_backbone(name: str, revision: str | None = None, *, dropout: bool = False) -> PreTrainedModel:

@@ -20,6 +20,8 @@ class BrainEncodingConfig(PreTrainedConfig):
         base_model_name_or_path: Hub id of the backbone the adapters belong to, or a bundled backbone's name.
         base_model_revision: commit of that repository, so that a moved branch cannot change results.
         sampling_rate_hz: of the audio, Hz.
+        normalise_input: whether the backbone expects windows of zero mean and unit variance (its
+            preprocessor_config.json says so).
         layer: index into ``hidden_states`` that is read; layers above it are not computed.
         context_s, stride_s, read: the :class:`~brain_tuning.timing.WindowPlan`, seconds.
         lanczos_lobes: half width of the Lanczos filter from frames to TRs, in TRs.
@@ -45,6 +47,7 @@ class BrainEncodingConfig(PreTrainedConfig):
     base_model_name_or_path: str | None = None
     base_model_revision: str | None = None
     sampling_rate_hz: int = 16_000
+    normalise_input: bool = False
     layer: int = 9
     context_s: float = 3.75
     stride_s: float = 0.25

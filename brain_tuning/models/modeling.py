@@ -17,16 +17,23 @@ from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
-from brain_tuning.errors import AdapterError, AudioError, BackboneError, TimingError
-from brain_tuning.timing.lanczos import lanczos_matrix, to_torch
+from brain_tuning.errors import AdapterError, BackboneError, TimingError
 from brain_tuning.timing.runs import lead_in
 
 from . import adapters
-from .backbones import empty_backbone, load_backbone, load_backbone_config, pinned_revision
+from .backbones import (
+    empty_backbone,
+    expects_normalised_input,
+    load_backbone,
+    load_backbone_config,
+    pinned_revision,
+)
+from .blocks import plan_block
 from .configuration import BrainEncodingConfig, BrainWavLMConfig
 from .families import FAMILIES, family_of
 from .head import EncodingHead, TemporalNorm
 from .losses import LOSSES
+from .source import Source, as_dtype, check_complete
 from .stem import StemCache, fingerprint, stem_output
 
 
@@ -133,6 +140,7 @@ class BrainWavLMForFMRIEncoding(BrainEncodingPreTrainedModel):
             speech_config=speech_config,
             base_model_name_or_path=name,
             base_model_revision=pinned,
+            normalise_input=expects_normalised_input(name, pinned),
             **settings,
         )
         model = cls(config)
@@ -165,9 +173,9 @@ class BrainWavLMForFMRIEncoding(BrainEncodingPreTrainedModel):
 
         if pretrained_model_name_or_path is None or "state_dict" in kwargs:
             return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
-        source = published.Source.open(pretrained_model_name_or_path, kwargs)
+        source = Source.open(pretrained_model_name_or_path, kwargs)
         if source.is_published:
-            return published.load(cls, source, adapter=adapter, dtype=published.as_dtype(kwargs.get("dtype")))
+            return published.load(cls, source, adapter=adapter, dtype=as_dtype(kwargs.get("dtype")))
         kind = source.root_model_type()
         if kind != cls.config_class.model_type:
             here = str(pretrained_model_name_or_path)
@@ -183,7 +191,7 @@ class BrainWavLMForFMRIEncoding(BrainEncodingPreTrainedModel):
         with source.damage_is_an_error():
             loaded: Any = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         model, report = loaded
-        published.check_complete(model, report, source)
+        check_complete(model, report, source)
         if adapter is not None and adapter != "all":
             model.set_adapter(adapter)
         model.freeze()  # what __init__ froze, loading has set free again
@@ -472,42 +480,3 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         model.train(was_training)
-
-
-def plan_block(config: BrainEncodingConfig, audio: np.ndarray, tr_times_s: np.ndarray) -> dict[str, Any]:
-    """Windows and the frame-to-TR matrix for a run of TRs; see :meth:`BrainWavLMForFMRIEncoding.plan`."""
-    if audio.ndim != 1 or not np.issubdtype(audio.dtype, np.floating):
-        raise AudioError(
-            f"the audio is an array of {audio.dtype}, shape {audio.shape}",
-            expected=f"(n_samples,) of floats from -1 to 1, mono at {config.sampling_rate_hz} Hz",
-        )
-    audio = audio.astype(np.float32, copy=False)
-    times = np.asarray(tr_times_s, dtype=np.float64)
-    if times.ndim != 1 or len(times) < 2:
-        raise TimingError(f"{times.size} TRs were asked for", expected="at least 2 evenly spaced TR times")
-    tr_s = (times[-1] - times[0]) / (len(times) - 1)
-    reach_s = config.lanczos_lobes * tr_s
-    groups = config.window_plan.groups(
-        len(audio),
-        config.frame_grid,
-        start_s=max(0.0, times[0] - reach_s),
-        stop_s=max(0.0, times[-1] + reach_s),
-    )
-    if not groups:
-        audio_s = len(audio) / config.sampling_rate_hz
-        raise TimingError(
-            "no audio lies near the TRs asked for",
-            where=f"TRs {times[0]:.1f} to {times[-1]:.1f} s, audio 0 to {audio_s:.1f} s",
-            expected="TR times in seconds from the audio's start",
-        )
-    frame_times_s = np.concatenate([group.times_s.ravel() for group in groups])
-    matrix = lanczos_matrix(frame_times_s, times, lobes=config.lanczos_lobes, cutoff_hz=1.0 / tr_s, allow_empty=True)
-    frame_s = config.frame_grid.hop_samples / config.sampling_rate_hz
-    full_weight = tr_s / (frame_s if config.read == "all" else config.stride_s)
-    seen = np.asarray(matrix.sum(axis=1)).ravel() > 0.5 * full_weight
-    return {
-        "seen": torch.from_numpy(seen),
-        "input_values": [torch.from_numpy(group.cut(audio)) for group in groups],
-        "first_frames": [group.first_frame for group in groups],
-        "frame_to_tr": to_torch(matrix),
-    }

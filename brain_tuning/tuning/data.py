@@ -15,8 +15,8 @@ from brain_tuning.corpus import Corpus, Run
 from brain_tuning.corpus.schema import SAMPLING_RATE_HZ
 from brain_tuning.encoding.scores import zscore
 from brain_tuning.errors import CorpusError
+from brain_tuning.models.blocks import plan_block
 from brain_tuning.models.configuration import BrainEncodingConfig
-from brain_tuning.models.modeling import plan_block
 from brain_tuning.timing.runs import lead_in
 
 

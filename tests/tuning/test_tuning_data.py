@@ -12,8 +12,8 @@ from brain_tuning.corpus import Corpus, RunInput, StoryInput, SubjectInput, open
 from brain_tuning.encoding.scores import zscore
 from brain_tuning.errors import CorpusError
 from brain_tuning.models.backbones import load_backbone_config
+from brain_tuning.models.blocks import plan_block
 from brain_tuning.models.configuration import BrainWavLMConfig
-from brain_tuning.models.modeling import plan_block
 from brain_tuning.timing.runs import lead_in
 from brain_tuning.tuning.data import BlockDataset
 

@@ -1,0 +1,61 @@
+"""What the model is given for a run of TRs: windows of audio, and the matrix that brings their frames to TRs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from brain_tuning.errors import AudioError, TimingError
+from brain_tuning.timing.lanczos import lanczos_matrix, to_torch
+
+from .configuration import BrainEncodingConfig
+
+
+def plan_block(config: BrainEncodingConfig, audio: np.ndarray, tr_times_s: np.ndarray) -> dict[str, Any]:
+    """Windows and the frame-to-TR matrix for a run of TRs; see :meth:`BrainWavLMForFMRIEncoding.plan`."""
+    if audio.ndim != 1 or not np.issubdtype(audio.dtype, np.floating):
+        raise AudioError(
+            f"the audio is an array of {audio.dtype}, shape {audio.shape}",
+            expected=f"(n_samples,) of floats from -1 to 1, mono at {config.sampling_rate_hz} Hz",
+        )
+    audio = audio.astype(np.float32, copy=False)
+    times = np.asarray(tr_times_s, dtype=np.float64)
+    if times.ndim != 1 or len(times) < 2:
+        raise TimingError(f"{times.size} TRs were asked for", expected="at least 2 evenly spaced TR times")
+    tr_s = (times[-1] - times[0]) / (len(times) - 1)
+    reach_s = config.lanczos_lobes * tr_s
+    groups = config.window_plan.groups(
+        len(audio),
+        config.frame_grid,
+        start_s=max(0.0, times[0] - reach_s),
+        stop_s=max(0.0, times[-1] + reach_s),
+    )
+    if not groups:
+        audio_s = len(audio) / config.sampling_rate_hz
+        raise TimingError(
+            "no audio lies near the TRs asked for",
+            where=f"TRs {times[0]:.1f} to {times[-1]:.1f} s, audio 0 to {audio_s:.1f} s",
+            expected="TR times in seconds from the audio's start",
+        )
+    frame_times_s = np.concatenate([group.times_s.ravel() for group in groups])
+    matrix = lanczos_matrix(frame_times_s, times, lobes=config.lanczos_lobes, cutoff_hz=1.0 / tr_s, allow_empty=True)
+    frame_s = config.frame_grid.hop_samples / config.sampling_rate_hz
+    full_weight = tr_s / (frame_s if config.read == "all" else config.stride_s)
+    seen = np.asarray(matrix.sum(axis=1)).ravel() > 0.5 * full_weight
+    return {
+        "seen": torch.from_numpy(seen),
+        "input_values": [_prepared(torch.from_numpy(group.cut(audio)), config) for group in groups],
+        "first_frames": [group.first_frame for group in groups],
+        "frame_to_tr": to_torch(matrix),
+    }
+
+
+def _prepared(windows: torch.Tensor, config: BrainEncodingConfig) -> torch.Tensor:
+    """Windows as the backbone was trained to hear them: zero mean and unit variance each, if it expects that."""
+    if not config.normalise_input:
+        return windows
+    centred = windows - windows.mean(-1, keepdim=True)
+    # The constant is that of transformers' Wav2Vec2FeatureExtractor.
+    return centred / torch.sqrt(centred.square().mean(-1, keepdim=True) + 1e-7)

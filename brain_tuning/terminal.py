@@ -1,10 +1,13 @@
-"""How a command ends: one line for an error, and an exit code that says which kind it was."""
+"""How a command ends: one line for an error, an exit code that says which kind it was, and Ctrl-C that is heard."""
 
 from __future__ import annotations
 
 import logging
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from .errors import BrainTuningError
 
@@ -33,3 +36,25 @@ def run_command(command: Callable[[], object]) -> int:
         )
         return EXIT_INTERRUPTED
     return 0
+
+
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Let Ctrl-C wait until the block has ended.
+
+    Needed around C libraries that call Python back (eSpeak NG; libsndfile on bytes): ctypes and cffi print what
+    a callback raises and go on, so that Ctrl-C would be lost and the library given a wrong answer.
+    """
+    # Only the main thread ever sees Ctrl-C, and only it may set handlers.
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is None:
+        yield
+        return
+    pressed: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if pressed:
+            signal.raise_signal(signal.SIGINT)

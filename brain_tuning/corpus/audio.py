@@ -14,6 +14,7 @@ import numpy as np
 
 from brain_tuning.corpus.schema import SAMPLING_RATE_HZ
 from brain_tuning.errors import AudioError
+from brain_tuning.terminal import interrupts_held
 
 
 def read_audio(path: str | Path, convert: bool = False) -> np.ndarray:
@@ -88,7 +89,8 @@ def encode_flac(audio: np.ndarray) -> bytes:
 
     pcm = np.clip(np.rint(np.asarray(audio, dtype=np.float64) * 32768.0), -32768, 32767).astype(np.int16)
     buffer = io.BytesIO()
-    soundfile.write(buffer, pcm, SAMPLING_RATE_HZ, format="FLAC", subtype="PCM_16")
+    with interrupts_held():
+        soundfile.write(buffer, pcm, SAMPLING_RATE_HZ, format="FLAC", subtype="PCM_16")
     return buffer.getvalue()
 
 
@@ -109,7 +111,7 @@ def decode_flac(data: bytes | memoryview, start: int = 0, stop: int | None = Non
     import soundfile
 
     try:
-        with soundfile.SoundFile(io.BytesIO(data)) as file:
+        with interrupts_held(), soundfile.SoundFile(io.BytesIO(data)) as file:
             if (file.samplerate, file.channels) != (SAMPLING_RATE_HZ, 1):
                 raise AudioError(
                     f"stored audio is {file.samplerate} Hz with {file.channels} channel(s)",
@@ -121,9 +123,7 @@ def decode_flac(data: bytes | memoryview, start: int = 0, stop: int | None = Non
             file.seek(start)
             samples = file.read(stop - start, dtype="float32")
     except soundfile.LibsndfileError as error:
-        raise AudioError(
-            f"stored audio cannot be decoded: {error}", remedy="write the corpus again"
-        ) from error
+        raise AudioError(f"stored audio cannot be decoded: {error}", remedy="write the corpus again") from error
     if len(samples) != stop - start:
         raise AudioError(
             f"stored audio ends after {start + len(samples)} samples",

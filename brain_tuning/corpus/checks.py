@@ -26,9 +26,7 @@ def check_story_name(name: str, earlier: Mapping[str, object]) -> None:
 def check_subject_name(name: str, earlier: Sequence[str]) -> None:
     """Raise CorpusError unless a subject's name is new and fit to name tables."""
     if not _SUBJECT_NAME.fullmatch(name):
-        raise CorpusError(
-            "a subject's name cannot name a table", where=repr(name), expected="letters, digits, . _ -"
-        )
+        raise CorpusError("a subject's name cannot name a table", where=repr(name), expected="letters, digits, . _ -")
     if name in earlier:
         raise CorpusError("a subject is given twice", where=name, expected="each subject once")
 
@@ -109,9 +107,7 @@ def check_run(run: Run, earlier: Sequence[Run], durations_s: Mapping[str, float]
     if run.split not in SPLITS:
         raise CorpusError(f"unknown split {run.split!r}", where=where, expected=", ".join(SPLITS))
     if not (np.isfinite([run.tr_s, run.onset_s]).all() and run.tr_s > 0):
-        raise TimingError(
-            f"tr_s is {run.tr_s} and onset_s {run.onset_s}", where=where, expected="tr_s > 0, in s"
-        )
+        raise TimingError(f"tr_s is {run.tr_s} and onset_s {run.onset_s}", where=where, expected="tr_s > 0, in s")
     duration_s = durations_s[run.story]
     if -run.onset_s > MAX_OVERHANG_S or run.end_s - duration_s > MAX_OVERHANG_S:
         raise TimingError(

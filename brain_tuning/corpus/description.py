@@ -19,9 +19,7 @@ def readme(description: Mapping[str, object]) -> str:
     lines.append("configs:")
     for config in configs:
         lines += [f"- config_name: {config}", f"  data_files: {config}/*.arrow"]
-    audio = (
-        "synthetic; it is NOT what the subjects heard" if description["surrogate_audio"] else "as recorded"
-    )
+    audio = "synthetic; it is NOT what the subjects heard" if description["surrogate_audio"] else "as recorded"
     lines += [
         "---",
         f"# {description['name']}",

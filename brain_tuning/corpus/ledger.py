@@ -97,14 +97,10 @@ def examine(runs: Iterable[tuple[str, np.ndarray]], excluded: Mapping[int, str] 
     for voxel in np.flatnonzero(n_bad_of.any(axis=0)).tolist():
         run = int(np.argmax(n_bad_of[:, voxel] > 0))
         status[voxel] = "nan"
-        reason[voxel] = (
-            f"{n_bad_of[run, voxel]} value(s) not finite in {labels[run]}{_others(n_bad_of[:, voxel] > 0)}"
-        )
+        reason[voxel] = f"{n_bad_of[run, voxel]} value(s) not finite in {labels[run]}{_others(n_bad_of[:, voxel] > 0)}"
     for voxel, why in (excluded or {}).items():
         if not 0 <= voxel < len(status):
-            raise CorpusError(
-                "an excluded voxel does not exist", where=voxel, expected=f"0 to {len(status) - 1}"
-            )
+            raise CorpusError("an excluded voxel does not exist", where=voxel, expected=f"0 to {len(status) - 1}")
         status[voxel], reason[voxel] = "excluded", why
     return VoxelLedger(status, reason.astype(str))
 

@@ -18,9 +18,7 @@ LEBEL2023_TEST = ("wheretheressmoke",)
 LEBEL2023_VALIDATION = ("fromboyhoodtofatherhood",)
 
 
-def assign_splits(
-    stories: Iterable[str], *, test: Sequence[str], validation: Sequence[str] = ()
-) -> dict[str, str]:
+def assign_splits(stories: Iterable[str], *, test: Sequence[str], validation: Sequence[str] = ()) -> dict[str, str]:
     """Split of every story: test and validation by name, the rest for training.
 
     Args:
@@ -45,9 +43,7 @@ def assign_splits(
             where=", ".join(unknown),
             expected=f"one of {', '.join(names)}",
         )
-    return {
-        name: "test" if name in test else "validation" if name in validation else "train" for name in names
-    }
+    return {name: "test" if name in test else "validation" if name in validation else "train" for name in names}
 
 
 def stories_by_split(runs: Iterable[Run]) -> dict[str, list[str]]:

@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Corpus", "open_corpus", "write_corpus"]
 
 _KEPT_STORIES = 4
-_HOW_TO_MAKE = (
-    "make one with `brain-tuning corpus folder`, a reader of brain_tuning.corpus.readers, or write_corpus"
-)
+_HOW_TO_MAKE = "make one with `brain-tuning corpus folder`, a reader of brain_tuning.corpus.readers, or write_corpus"
 
 
 def open_corpus(path_or_repo: str | Path, revision: str | None = None) -> Corpus:
@@ -46,9 +44,7 @@ def open_corpus(path_or_repo: str | Path, revision: str | None = None) -> Corpus
     folder = Path(path_or_repo).expanduser()
     if folder.exists():
         if revision is not None:
-            raise CorpusError(
-                "a revision is given for a local folder", where=folder, expected="a Hub data set"
-            )
+            raise CorpusError("a revision is given for a local folder", where=folder, expected="a Hub data set")
         return Corpus(folder)
     text = str(path_or_repo)
     if isinstance(path_or_repo, Path) or text.count("/") != 1 or text.startswith((".", "/", "~")):
@@ -182,9 +178,7 @@ class Corpus:
         values = rows_as_matrix(table, "bold", run.first_row, run.n_trs)
         if voxels is not None:
             voxels = np.asarray(voxels)
-            if voxels.size and (
-                voxels.dtype.kind not in "iu" or voxels.min() < 0 or voxels.max() >= values.shape[1]
-            ):
+            if voxels.size and (voxels.dtype.kind not in "iu" or voxels.min() < 0 or voxels.max() >= values.shape[1]):
                 raise RegionError(
                     "a voxel asked for does not exist",
                     where=f"subject {run.subject}",
@@ -262,9 +256,7 @@ class Corpus:
             "regions": {name: len(voxels) for name, voxels in self.regions(subject).items()},
             "n_noise_ceiling": int(known.size),
             "noise_ceiling_quantiles": dict(
-                zip(
-                    ("q05", "q25", "q50", "q75", "q95"), (round(float(q), 3) for q in quantiles), strict=False
-                )
+                zip(("q05", "q25", "q50", "q75", "q95"), (round(float(q), 3) for q in quantiles), strict=False)
             ),
         }
 
@@ -298,13 +290,9 @@ def _description(path: Path) -> dict[str, Any]:
     try:
         meta = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise CorpusError(
-            f"corpus.json is damaged: {error}", where=file, remedy="write the corpus again"
-        ) from error
+        raise CorpusError(f"corpus.json is damaged: {error}", where=file, remedy="write the corpus again") from error
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
-        raise CorpusError(
-            "this is not a corpus", where=file, expected=f'"format": "{FORMAT}"', remedy=_HOW_TO_MAKE
-        )
+        raise CorpusError("this is not a corpus", where=file, expected=f'"format": "{FORMAT}"', remedy=_HOW_TO_MAKE)
     if meta.get("version") != VERSION:
         raise CorpusError(
             f"the corpus is of version {meta.get('version')!r}",

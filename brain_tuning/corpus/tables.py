@@ -91,14 +91,10 @@ def regions_schema() -> pa.Schema:
     """Arrow schema of ``regions-<subject>``: one row a region."""
     from datasets import Features, List, Value
 
-    return Features(
-        {"region": Value("string"), "kind": Value("string"), "voxels": List(Value("int32"))}
-    ).arrow_schema
+    return Features({"region": Value("string"), "kind": Value("string"), "voxels": List(Value("int32"))}).arrow_schema
 
 
-def bold_batch(
-    schema: pa.Schema, story: str, run: int, repeat: int, bold: np.ndarray
-) -> Mapping[str, pa.Array]:
+def bold_batch(schema: pa.Schema, story: str, run: int, repeat: int, bold: np.ndarray) -> Mapping[str, pa.Array]:
     """Columns of one run's rows; ``bold`` of shape (n_trs, n_voxels) is wrapped, not copied."""
     import pyarrow as pa
 

@@ -127,16 +127,12 @@ def _write_stories(folder: Path, stories: Iterable[StoryInput]) -> dict[str, flo
     return durations_s
 
 
-def _intervals(
-    story: str, tier: str, intervals: Sequence[Interval], duration_s: float
-) -> list[dict[str, object]]:
+def _intervals(story: str, tier: str, intervals: Sequence[Interval], duration_s: float) -> list[dict[str, object]]:
     checks.check_intervals(story, tier, intervals, duration_s)
     return [{"text": i.text, "start_s": float(i.start_s), "end_s": float(i.end_s)} for i in intervals]
 
 
-def _write_subject(
-    folder: Path, given: SubjectInput, durations_s: Mapping[str, float], bold_dtype: str
-) -> list[Run]:
+def _write_subject(folder: Path, given: SubjectInput, durations_s: Mapping[str, float], bold_dtype: str) -> list[Run]:
     subject = given.subject
     runs = _write_bold(folder, given, durations_s, bold_dtype)
     columns = {name: [getattr(run, name) for run in runs] for name in tables.runs_schema().names}
@@ -144,9 +140,7 @@ def _write_subject(
 
     bold = tables.read_table(folder / f"bold-{subject}")
     responses = [(run, tables.rows_as_matrix(bold, "bold", run.first_row, run.n_trs)) for run in runs]
-    ledger = examine(
-        ((f"story {run.story} run {run.run}", values) for run, values in responses), given.excluded
-    )
+    ledger = examine(((f"story {run.story} run {run.run}", values) for run, values in responses), given.excluded)
     ceiling = _noise_ceiling(given, responses, ledger)
     tables.write_table(
         folder / f"voxels-{subject}",
@@ -161,9 +155,7 @@ def _label(run: Run) -> str:
     return f"story {run.story} run {run.run}" + (f" repeat {run.repeat}" if run.repeat else "")
 
 
-def _write_bold(
-    folder: Path, given: SubjectInput, durations_s: Mapping[str, float], bold_dtype: str
-) -> list[Run]:
+def _write_bold(folder: Path, given: SubjectInput, durations_s: Mapping[str, float], bold_dtype: str) -> list[Run]:
     runs: list[Run] = []
     schema = tables.bold_schema(given.n_voxels, bold_dtype)
     with tables.TableWriter(folder / f"bold-{given.subject}", schema) as writer:
@@ -190,9 +182,7 @@ def _write_bold(
     return runs
 
 
-def _noise_ceiling(
-    given: SubjectInput, responses: Sequence[tuple[Run, np.ndarray]], ledger: VoxelLedger
-) -> np.ndarray:
+def _noise_ceiling(given: SubjectInput, responses: Sequence[tuple[Run, np.ndarray]], ledger: VoxelLedger) -> np.ndarray:
     if given.noise_ceiling is not None:
         ceiling = np.asarray(given.noise_ceiling, dtype=np.float32)
         if ceiling.shape != (given.n_voxels,):
@@ -233,9 +223,7 @@ def _write_regions(folder: Path, given: SubjectInput) -> None:
         raise RegionError(f"a kind is given for {unknown[0]}, which is not a region", where=given.subject)
     voxels = []
     for region, indices in given.regions.items():
-        voxels.append(
-            checks.region_voxels(indices, given.n_voxels, f"subject {given.subject}, region {region}")
-        )
+        voxels.append(checks.region_voxels(indices, given.n_voxels, f"subject {given.subject}, region {region}"))
     tables.write_table(
         folder / f"regions-{given.subject}",
         tables.regions_schema(),

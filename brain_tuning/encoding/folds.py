@@ -30,9 +30,7 @@ class Fold:
     held_out: npt.NDArray[np.intp]
 
 
-def story_folds(
-    stories: Sequence[str], run_lengths_trs: Sequence[int], *, n_folds: int | None = None
-) -> list[Fold]:
+def story_folds(stories: Sequence[str], run_lengths_trs: Sequence[int], *, n_folds: int | None = None) -> list[Fold]:
     """Folds that each hold out whole stories; all runs (repeats) of a story are held out together.
 
     With ``n_folds`` the stories are dealt out, longest first, each to the fold with the fewest TRs so far:

@@ -99,9 +99,7 @@ def huth_penalties(n_penalties: int = 15) -> npt.NDArray[np.float64]:
     return np.logspace(1, 4, n_penalties) ** 2
 
 
-def ridge_weights(
-    features: npt.ArrayLike, bold: npt.ArrayLike, penalties: npt.ArrayLike
-) -> npt.NDArray[np.float64]:
+def ridge_weights(features: npt.ArrayLike, bold: npt.ArrayLike, penalties: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """Ridge weights at given penalties, without centring and without intercept, in float64.
 
     ``w_v = (X'X + penalty_v I)^-1 X'y_v``.
@@ -122,9 +120,7 @@ def ridge_weights(
     _check_rows(x, y)
     penalty = _check_penalties(np.atleast_1d(penalties))
     if penalty.size not in (1, y.shape[1]):
-        raise EncodingError(
-            f"{penalty.size} penalties for {y.shape[1]} voxels", expected="one for all, or one a voxel"
-        )
+        raise EncodingError(f"{penalty.size} penalties for {y.shape[1]} voxels", expected="one for all, or one a voxel")
     finite = np.isfinite(y).all(0)
     known = np.where(finite, y, 0.0)
     if x.shape[0] < x.shape[1]:
@@ -206,9 +202,7 @@ def ridge_cv(
         voxels = slice(begin, min(begin + voxels_per_block, n_voxels))
         y, y_mean, varying = _read(bold, voxels, x)
         shared = problem.cross(y)
-        score, n_used = _cross_validate(
-            problem, parts, held_out, y, shared, varying, grid.to(x.device), criterion
-        )
+        score, n_used = _cross_validate(problem, parts, held_out, y, shared, varying, grid.to(x.device), criterion)
         best, chosen = score.max(0)  # the first, that is the smallest penalty, of equal scores
         usable = n_used > 0
         penalty = torch.where(usable, grid.to(x.device)[chosen], torch.nan)
@@ -223,9 +217,7 @@ def ridge_cv(
     return fit
 
 
-def _read(
-    bold: VoxelBlocks, voxels: slice, like: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _read(bold: VoxelBlocks, voxels: slice, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """A block of responses, centred over all rows; columns with NaN are 0 and marked as not varying."""
     block = np.asarray(bold[:, voxels])
     wide = np.float32 if block.dtype in (np.float16, np.float32) else np.float64

@@ -305,9 +305,7 @@ def _members(name: str, members: npt.ArrayLike, n_voxels: int) -> npt.NDArray[np
             )
         given = np.flatnonzero(given)
     if given.ndim != 1 or given.size == 0:
-        raise RegionError(
-            "a region has no voxel", where=f"region {name!r}", remedy="leave it out of the summary"
-        )
+        raise RegionError("a region has no voxel", where=f"region {name!r}", remedy="leave it out of the summary")
     if not np.issubdtype(given.dtype, np.integer) or given.min() < 0 or given.max() >= n_voxels:
         raise RegionError(
             "a region names voxels that do not exist",

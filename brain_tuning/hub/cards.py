@@ -172,9 +172,7 @@ def _change(of_model: dict[str, ResultRow]) -> str:
 
 def _tuned(context: ModelCardContext) -> list[ResultRow]:
     """Rows of the tuned model that have a score."""
-    return [
-        row for row in context.results if row.model == TUNED and row.r is not None and math.isfinite(row.r)
-    ]
+    return [row for row in context.results if row.model == TUNED and row.r is not None and math.isfinite(row.r)]
 
 
 def _eval_results(context: ModelCardContext) -> list[EvalResult]:
@@ -236,9 +234,7 @@ def _duration(seconds: float) -> str:
 
 def _render(template: str, context: object, **more: object) -> str:
     # Markdown, not HTML: escaping would show as &amp;
-    environment = Environment(
-        undefined=StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = Environment(undefined=StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(cell=_cell, duration=_duration)
     values: dict[str, Any] = {field.name: getattr(context, field.name) for field in fields(context)}  # type: ignore[arg-type]
     source = shared_file(f"hub_cards/{template}").read_text(encoding="utf-8")

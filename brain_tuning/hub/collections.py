@@ -44,7 +44,5 @@ def add_to_collection(
     api = HfApi(endpoint=endpoint, token=connection.token)
     made = connection.call(lambda: api.create_collection(title, namespace=namespace, exists_ok=True))
     for repo_id in repo_ids:
-        connection.call(
-            partial(api.add_collection_item, made.slug, repo_id, item_type="model", exists_ok=True)
-        )
+        connection.call(partial(api.add_collection_item, made.slug, repo_id, item_type="model", exists_ok=True))
     return made.slug

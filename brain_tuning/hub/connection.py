@@ -96,17 +96,13 @@ class Connection:
                     raise self._as_our_error(error, n_failed) from None
                 wait_s = self.retry.wait_s(n_failed, asked_s)
                 left = self.retry.n_attempts - n_failed
-                _log.warning(
-                    "%s: %s; again in %.1f s (%d left)", self.repo_id, _explain(error)[0], wait_s, left
-                )
+                _log.warning("%s: %s; again in %.1f s (%d left)", self.repo_id, _explain(error)[0], wait_s, left)
                 time.sleep(wait_s)
         raise PublishError("no attempt was allowed", expected="n_attempts of 1 or more")
 
     def _as_our_error(self, error: BaseException, n_attempts: int) -> BrainTuningError:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return StorageError(
-                "the disk is full", where=error.filename or "", remedy="free space, then try again"
-            )
+            return StorageError("the disk is full", where=error.filename or "", remedy="free space, then try again")
         what, remedy = _explain(error)
         said = self._said(error)
         if _is_transient(error):
@@ -174,9 +170,7 @@ def check_repo_id(repo_id: str) -> None:
 
 def _cause(error: BaseException) -> BaseException:
     """The error behind those that huggingface_hub raises around a failed upload or download."""
-    while error.__cause__ is not None and (
-        type(error) is RuntimeError or isinstance(error, FileNotFoundError)
-    ):
+    while error.__cause__ is not None and (type(error) is RuntimeError or isinstance(error, FileNotFoundError)):
         error = error.__cause__
     return error
 

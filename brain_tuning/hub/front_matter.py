@@ -76,9 +76,7 @@ def check_model_card(text: str, *, base_model: str, files: Collection[str]) -> N
     _check_model_index(text)
     for picture in _IMAGE.findall(text):
         if "://" not in picture and picture.removeprefix("./") not in files:
-            raise _card_error(
-                f"the picture {picture} is not in the repository", remedy="add it, or its line goes"
-            )
+            raise _card_error(f"the picture {picture} is not in the repository", remedy="add it, or its line goes")
 
 
 def check_licence(metadata: dict[str, Any]) -> None:
@@ -138,9 +136,7 @@ def _check_model_index(text: str) -> None:
     except ValueError as error:
         raise _card_error(f"'model-index' cannot be read back ({error})") from error
     for result in results:
-        _check_value(
-            result.metric_value, f"README.md: model-index, {result.dataset_config} {result.metric_type}"
-        )
+        _check_value(result.metric_value, f"README.md: model-index, {result.dataset_config} {result.metric_type}")
 
 
 def _check_value(value: object, where: str) -> None:

@@ -108,9 +108,7 @@ def check_names(names: Iterable[str]) -> None:
                 remedy="remove it: only data is published, never code or pickles",
             )
         if name.endswith(".safetensors") and not is_layout_name(name):
-            raise PublishError(
-                "weights lie outside of the layout", where=name, remedy="remove or move the file"
-            )
+            raise PublishError("weights lie outside of the layout", where=name, remedy="remove or move the file")
 
 
 def list_files(folder: Path) -> dict[str, Path]:
@@ -124,9 +122,7 @@ def list_files(folder: Path) -> dict[str, Path]:
             somewhere else).
     """
     if not folder.is_dir():
-        raise PublishError(
-            "there is no such folder", where=folder, expected="a folder in the published layout"
-        )
+        raise PublishError("there is no such folder", where=folder, expected="a folder in the published layout")
     files = {}
     for root, folders, names in os.walk(folder):
         for name in [*folders, *names]:
@@ -228,9 +224,7 @@ def _check_adapters(encoding: dict[str, Any], files: dict[str, Path]) -> tuple[t
                 expected="<subject>-<roi> of letters, digits, dots, hyphens and underscores: {...}",
             )
         own_files = (HEAD_FILE, *LORA_FILES) if encoding.get("lora") else (HEAD_FILE,)
-        _require(
-            files, [f"adapters/{name}/{file}" for file in own_files], f"{ENCODING_CONFIG} names {name!r}"
-        )
+        _require(files, [f"adapters/{name}/{file}" for file in own_files], f"{ENCODING_CONFIG} names {name!r}")
     for name in files:
         if name.startswith("adapters/") and name.split("/")[1] not in named:
             raise PublishError(

@@ -149,9 +149,7 @@ def _commit(
     return made.oid
 
 
-def _difference(
-    api: HfApi, repo_id: str, contents: dict[str, Content], revision: str
-) -> tuple[list[str], list[str]]:
+def _difference(api: HfApi, repo_id: str, contents: dict[str, Content], revision: str) -> tuple[list[str], list[str]]:
     """Names of files to upload, and of files of the layout to delete."""
     remote = list_remote(api, repo_id, revision)
     changed = [name for name, own in contents.items() if name not in remote or not is_same(own, remote[name])]

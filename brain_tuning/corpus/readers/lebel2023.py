@@ -183,9 +183,7 @@ def _check_files(layout: _Layout, names: Sequence[str], stories_of: Mapping[str,
                 f"story {story} has no audio", where=path, expected="a wav file", remedy=f"datalad get {path}"
             )
     if not layout.respdict.is_file():
-        raise CorpusError(
-            "the number of raw TRs is not known", where=layout.respdict, expected="respdict.json"
-        )
+        raise CorpusError("the number of raw TRs is not known", where=layout.respdict, expected="respdict.json")
     silent = [story for story, path in zip(names, textgrids, strict=True) if not path.is_file()]
     return [f"no TextGrid, hence no words and phones: {', '.join(silent)}"] if silent else []
 
@@ -217,9 +215,7 @@ def _respdict(path: Path) -> dict[str, int]:
     try:
         return {story: int(n_trs) for story, n_trs in json.loads(path.read_text(encoding="utf-8")).items()}
     except (ValueError, TypeError, AttributeError) as error:
-        raise CorpusError(
-            f"respdict.json is damaged: {error}", where=path, expected="{story: raw TRs}"
-        ) from error
+        raise CorpusError(f"respdict.json is damaged: {error}", where=path, expected="{story: raw TRs}") from error
 
 
 def _shape(path: Path) -> tuple[int, int]:
@@ -237,9 +233,7 @@ def _dataset(file: h5py.File, path: Path) -> h5py.Dataset:
     """The repeats of a story where they are stored, else its single run."""
     name = "individual_repeats" if "individual_repeats" in file else "data"
     if name not in file:
-        raise CorpusError(
-            f"no data set 'data' but {list(file)}", where=path, expected="data (n_trs, n_voxels)"
-        )
+        raise CorpusError(f"no data set 'data' but {list(file)}", where=path, expected="data (n_trs, n_voxels)")
     dataset = file[name]
     if dataset.ndim != (3 if name == "individual_repeats" else 2):
         raise CorpusError(f"{name} has shape {dataset.shape}", where=path, expected="(repeats,) TRs x voxels")
@@ -252,9 +246,7 @@ def _damaged(path: Path, error: OSError) -> CorpusError:
     )
 
 
-def _runs(
-    layout: _Layout, subject: str, stories: Sequence[str], splits: Mapping[str, str]
-) -> Iterator[RunInput]:
+def _runs(layout: _Layout, subject: str, stories: Sequence[str], splits: Mapping[str, str]) -> Iterator[RunInput]:
     trim = f"first {N_TRS_CUT_FRONT} and last {N_TRS_CUT_BACK} raw TRs are not stored"
     for story in stories:
         for repeat, bold in enumerate(_repeats(layout.responses(subject, story))):

@@ -34,9 +34,7 @@ class YamlNode:
             yield
         except BrainTuningError as error:
             where = f"{self.file}: {self.key}: {error.where}"
-            raise type(error)(
-                error.what, where=where, expected=error.expected, remedy=error.remedy
-            ) from error
+            raise type(error)(error.what, where=where, expected=error.expected, remedy=error.remedy) from error
 
     def __contains__(self, name: str) -> bool:
         return isinstance(self.value, dict) and name in self.value

@@ -16,6 +16,7 @@ import numpy as np
 from brain_tuning.atomic import whole_folder
 from brain_tuning.corpus.schema import SAMPLING_RATE_HZ, Interval, StoryInput
 from brain_tuning.errors import require_package
+from brain_tuning.terminal import interrupts_held
 
 from .simulate import Simulation, World
 
@@ -69,7 +70,8 @@ def _wav(audio: np.ndarray) -> bytes:
     # Rounded as the corpus' own writer rounds, so that both ways give the same samples.
     pcm = np.clip(np.rint(audio * 32768.0), -32768, 32767).astype(np.int16)
     buffer = io.BytesIO()
-    soundfile.write(buffer, pcm, SAMPLING_RATE_HZ, format="WAV", subtype="PCM_16")
+    with interrupts_held():
+        soundfile.write(buffer, pcm, SAMPLING_RATE_HZ, format="WAV", subtype="PCM_16")
     return buffer.getvalue()
 
 

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import ctypes
 import shutil
-import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from brain_tuning.errors import BrainTuningError, require_package
+from brain_tuning.terminal import interrupts_held
 
 SAMPLING_RATE_HZ = 16_000
 
@@ -148,24 +146,10 @@ class Synthesiser:
         for parameter, value in ((_RATE, rate_wpm), (_PITCH, pitch), (_WORDGAP, 0)):
             library.espeak_SetParameter(parameter, value, 0)
         encoded = text.encode()
-        with _raised_in_callbacks():
+        with interrupts_held():
             library.espeak_Synth(encoded, len(encoded) + 1, 0, 1, 0, _CHARS_UTF8 | _END_PAUSE, None, None)
             library.espeak_Synchronize()
         return chunks, events
-
-
-@contextmanager
-def _raised_in_callbacks() -> Iterator[None]:
-    """Raise what a ctypes callback raised, Ctrl-C above all: ctypes prints it and goes on, with samples missing."""
-    raised: list[BaseException] = []
-    hook = sys.unraisablehook
-    sys.unraisablehook = lambda unraisable: raised.append(unraisable.exc_value or RuntimeError("in a callback"))
-    try:
-        yield
-    finally:
-        sys.unraisablehook = hook
-    if raised:
-        raise raised[0]
 
 
 def _resample(samples: np.ndarray, native_rate_hz: int) -> np.ndarray:

@@ -135,9 +135,7 @@ def model_label(model: BrainWavLMForFMRIEncoding) -> str:
 def _load_tuned(names: tuple[str, ...]) -> dict[str, BrainWavLMForFMRIEncoding]:
     loaded: dict[str, BrainWavLMForFMRIEncoding] = {}
     for name in names:
-        folder = Path(name)
-        # The folder of a tuning run stands for the model in it.
-        model = BrainWavLMForFMRIEncoding.from_pretrained(folder / "model" if (folder / "run.json").is_file() else name)
+        model = BrainWavLMForFMRIEncoding.from_pretrained(_place_of_model(name))
         label = model_label(model.eval())
         if label in loaded:
             raise AdapterError(
@@ -145,6 +143,21 @@ def _load_tuned(names: tuple[str, ...]) -> dict[str, BrainWavLMForFMRIEncoding]:
             )
         loaded[label] = model
     return loaded
+
+
+def _place_of_model(name: str) -> str | Path:
+    """The folder of a tuning run stands for the model in it."""
+    folder = Path(name)
+    if not (folder / "run.json").is_file():
+        return name
+    if not (folder / "model").is_dir():
+        raise AdapterError(
+            "the run has no tuned model yet",
+            where=name,
+            expected="a finished tuning run",
+            remedy="finish it with `brain-tuning tune ... --resume`",
+        )
+    return folder / "model"
 
 
 def _untuned(job: EvaluationJob, tuned: dict[str, BrainWavLMForFMRIEncoding]) -> dict[str, BrainWavLMForFMRIEncoding]:

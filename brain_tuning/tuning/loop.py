@@ -143,7 +143,7 @@ def build_model(recipe: Recipe, train: list, job: TuningJob, voxels: np.ndarray)
         subject=job.subject, roi=job.roi, recipe=recipe.name,
     )  # fmt: skip
     if job.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.activation_checkpointing_enable({"use_reentrant": False})
     return model
 
 

@@ -61,7 +61,7 @@ class Recipe:
         blocks_per_step: blocks whose gradients are averaged into one step (on each process).
         epochs: passes over the training stories.
         max_grad_norm: clip gradients at this norm; 0 does not clip.
-        backbone_dropout: keep the backbone's own dropout, LayerDrop and SpecAugment.
+        backbone_dropout: keep the backbone's own dropout (LayerDrop and SpecAugment are never applied).
         mixed_precision: ``no`` or ``bf16``.
         select: which epoch is kept: the ``last``, the best on validation stories by the tuned ``head``, or by a
             ``ridge`` fitted anew on each epoch's features.

@@ -22,7 +22,7 @@ from scipy.stats import spearmanr
 
 from brain_tuning.errors import CorpusError
 from brain_tuning.report.images import report_style, save_figure
-from brain_tuning.report.palette import COLOURS, GREY, INK
+from brain_tuning.report.palette import COLOURS, INK
 from brain_tuning.terminal import run_command
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def regions_figure(results: Mapping[str, Scores], theirs: Scores) -> Figure:
             _draw_spheres(panel, names, results, theirs)
             panel.set_title(f"Spheres of {spheres.removesuffix('mm')} mm", loc="left")
         handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=4)
+        figure.legend(handles, labels, loc="outside lower center", ncols=3)
         figure.suptitle("Alice: 5 contiguous blocks, each predicted from the others (surrogate audio)", size=12)
         return figure
 
@@ -103,14 +103,15 @@ def _draw_spheres(panel: Axes, names: list[str], results: Mapping[str, Scores], 
     places = np.arange(len(names))
     for k, (model, colour) in enumerate(zip((ENVELOPE, WORD_RATE, BOTH), COLOURS, strict=False)):
         x = places + (k - 1) * 0.26
-        panel.bar(x, [group[model][name] for name in names], 0.24, color=colour, label=f"group, {model}")
+        heights = [group[model][name] for name in names]
+        panel.bar(x, heights, 0.24, color=colour, alpha=0.55, label=f"group, {model}")
         values = np.array([[scores[model][name] for name in names] for scores in people if model in scores])
         if values.size:
             label = "each person" if k == 0 else None
-            panel.plot(np.tile(x, len(values)), values.ravel(), ".", ms=3.5, color=GREY, label=label)
-    for regressor, marker in (("word rate", "D"), ("sound power", "o")):
+            panel.plot(np.tile(x, len(values)), values.ravel(), ".", ms=4, color=INK, alpha=0.6, mew=0, label=label)
+    for regressor, marker, x in (("sound power", "o", places - 0.26), ("word rate", "D", places)):
         r = [theirs[regressor][name] for name in names]
-        panel.plot(places, r, marker, ms=6, mfc="none", color=INK, label=f"published {regressor}, in sample")
+        panel.plot(x, r, marker, ms=7, mfc="none", mew=1.4, color=COLOURS[5], label=f"published {regressor}, in sample")
     ceiling = [group["ceiling"][name] for name in names]
     panel.hlines(ceiling, places - 0.4, places + 0.4, color=INK, lw=1.8, label="ceiling of the group")
     panel.axhline(0, color=INK, lw=0.8)
@@ -124,7 +125,7 @@ def _print_tables(results: Mapping[str, Scores], theirs: Scores, isc: Mapping[st
     people = [
         scores for subject, scores in results.items() if subject != GROUP and np.isfinite(scores[WORD_RATE]["all-6mm"])
     ]
-    print(f"| region | {' | '.join(models)} | ceiling | people: envelope | people: word-rate | people > 0 | ISC |")
+    print(f"| region | {' | '.join(models)} | ceiling | people: envelope | people: word-rate | word-rate > 0 | ISC |")
     print(f"|---|{'---:|' * (len(models) + 5)}")
     for region in group[WORD_RATE]:
         cells = [f"{group[model][region]:.2f}" for model in [*models, "ceiling"]]

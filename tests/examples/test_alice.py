@@ -22,6 +22,8 @@ from brain_tuning.analysis.evaluation import EvaluationJob, evaluate_models
 from brain_tuning.cli import main as brain_tuning
 from brain_tuning.corpus import Corpus, open_corpus
 from brain_tuning.corpus.readers.folder import read_folder
+from brain_tuning.errors import CorpusError
+from brain_tuning.features.low_level import baseline_features
 from brain_tuning.tuning.recipe import load_recipe
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -123,6 +125,17 @@ def test_word_rate_and_envelope_predict_the_group(group: dict[str, dict[str, Any
     assert envelope["LIFG-10mm"] < 0.05  # the one region the envelope does not reach
     # Side by side with the envelope, word rate loses: one penalty for both, and no more to explain.
     assert envelope["all-6mm"] < group[BOTH]["all-6mm"]["r"] < word_rate["all-6mm"]
+
+
+@needs_data
+def test_baselines_side_by_side_are_the_baselines(corpus: Corpus) -> None:
+    times_s = corpus.runs("group")[0].tr_times_s
+    both, seen = baseline_features("word-rate+word-rate", corpus)("alice_ch1", times_s)
+    alone, _ = baseline_features("word-rate", corpus)("alice_ch1", times_s)
+    np.testing.assert_array_equal(both, np.repeat(alone, 2, axis=1))
+    assert seen.all()
+    with pytest.raises(CorpusError, match=r"no baseline 'rate'; expected one of envelope, .* or several joined by \+"):
+        baseline_features("envelope+rate", corpus)
 
 
 @needs_data

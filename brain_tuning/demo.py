@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import json
 import logging
+import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors.numpy import load_file
+from tqdm import tqdm
 
 from .analysis.command import format_table
-from .analysis.evaluation import EvaluationJob, evaluate_models
+from .analysis.evaluation import UNTUNED, EvaluationJob, evaluate_models
 from .atomic import whole_file
 from .corpus import Corpus, open_corpus
 from .corpus.simulator.simulate import Simulation, simulate
 from .errors import BrainTuningError, require_package
 from .hub.card_context import Figure
 from .hub.publish import assemble, repository_name
-from .models.stem import StemCache
 from .tuning.loop import TuningJob, tune
 from .tuning.recipe import Recipe, load_recipe
 from .versions import versions
@@ -61,29 +64,28 @@ def run_demo(
     started = time.monotonic()
     recipe = recipe or load_recipe("demo").changed(seed=42 + seed)
     corpus = _corpus(output / f"corpus-seed{seed}", simulation or Simulation(seed=seed))
-    cache = StemCache(2**30)
     jobs = {
         (subject, roi): TuningJob(recipe, str(corpus.path), subject, roi, output / "tune" / f"{subject}-{roi.lower()}")
         for subject in corpus.subjects
         for roi in ROIS
     }
-    for job in jobs.values():
-        _tuned(job, cache)
     if control:
         for subject in corpus.subjects:
             place = output / "tune" / f"{subject}-control"
-            _tuned(
-                TuningJob(recipe.changed(control="shuffled_stories"), str(corpus.path), subject, "all", place),
-                cache,
-            )
-    results = {subject: _aligned(output, corpus, subject, cache) for subject in corpus.subjects}
-    rows = [_with_truth(row, corpus) for result in results.values() for row in result["rows"]]
-    if control:
-        rows += [
-            _with_truth(row, corpus)
-            for subject in corpus.subjects
-            for row in _control_rows(output, corpus, subject, cache)
-        ]
+            shuffled = recipe.changed(control="shuffled_stories")
+            jobs[subject, "control"] = TuningJob(shuffled, str(corpus.path), subject, "all", place)
+    n_workers = min(len(jobs), os.cpu_count() or 1)
+    spawn = multiprocessing.get_context("spawn")  # a forked child would inherit torch's threads half-way
+    with ProcessPoolExecutor(n_workers, mp_context=spawn, initializer=_one_thread) as pool:
+        _tune_all(pool, list(jobs.values()))
+        results = dict(zip(corpus.subjects, pool.map(evaluate_models, _alignments(output, corpus, ROIS)), strict=True))
+        rows = [_with_truth(row, corpus) for result in results.values() for row in result["rows"]]
+        if control:
+            checked = list(pool.map(evaluate_models, _alignments(output, corpus, ("control",))))
+            kept = [row for result in checked for row in result["rows"] if row["model"] != UNTUNED]
+            rows += [_with_truth({**row, "model": "tuned-control"}, corpus) for row in kept]
+    for subject in corpus.subjects:
+        jobs.pop((subject, "control"), None)
     published = _published(output, jobs, results)
     loaded = _loaded_back(published)
     summary = {
@@ -110,42 +112,54 @@ def _corpus(place: Path, simulation: Simulation) -> Corpus:
     return open_corpus(place)
 
 
-def _tuned(job: TuningJob, cache: StemCache) -> Path:
+def _one_thread() -> None:
+    """One thread a worker: more would wait for one another, and sums are the same on any number of cores."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _tune_all(pool: ProcessPoolExecutor, jobs: list[TuningJob]) -> None:
+    """Tune side by side, with one progress bar that follows what the runs write."""
+    running = [pool.submit(_tuned, job) for job in jobs]
+    files = [job.output / "metrics.jsonl" for job in jobs]
+    with tqdm(desc=f"tuning {len(jobs)} models", unit="step") as bar:
+        while not all(future.done() for future in running):
+            time.sleep(1)
+            bar.update(sum(file.read_bytes().count(b"\n") for file in files if file.exists()) - bar.n)
+    for future in running:
+        future.result()
+
+
+def _tuned(job: TuningJob) -> None:
     """Tune, or take what an earlier demo finished."""
     described = job.output / "run.json"
-    if (job.output / "model").is_dir() and "finished" in json.loads(described.read_text()):
-        before: Recipe = job.recipe
-        if json.loads(described.read_text())["recipe"] == before.to_dict():
-            log.info("%s is tuned already", job.output)
-            return job.output
-        raise BrainTuningError(
-            "the demo's folder holds another run",
-            where=job.output,
-            remedy="remove the folder, or name another --output",
+    if (job.output / "model").is_dir() and "finished" in (before := json.loads(described.read_text())):
+        if before["recipe"] != job.recipe.to_dict():
+            raise BrainTuningError(
+                "the demo's folder holds another run",
+                where=job.output,
+                remedy="remove the folder, or name another --output",
+            )
+        return
+    started = described.exists() and any((job.output / "checkpoints").glob("step-????????"))
+    if described.exists() and not started:
+        shutil.rmtree(job.output)  # killed before its first checkpoint
+    tune(job, resume=started, progress_bar=False)
+
+
+def _alignments(output: Path, corpus: Corpus, kinds: tuple[str, ...]) -> list[EvaluationJob]:
+    """One evaluation for each subject, of the tuning runs of these kinds."""
+    suffix = "-control" if kinds == ("control",) else ""
+    return [
+        EvaluationJob(
+            corpus=str(corpus.path),
+            subject=subject,
+            models=tuple(str(output / "tune" / f"{subject}-{kind.lower()}") for kind in kinds),
+            output=output / "align" / f"{subject}{suffix}",
         )
-    tune(job, resume=any((job.output / "checkpoints").glob("step-????????")), stem_cache=cache)
-    return job.output
-
-
-def _aligned(output: Path, corpus: Corpus, subject: str, cache: StemCache) -> dict[str, Any]:
-    job = EvaluationJob(
-        corpus=str(corpus.path),
-        subject=subject,
-        models=tuple(str(output / "tune" / f"{subject}-{roi.lower()}") for roi in ROIS),
-        output=output / "align" / subject,
-    )
-    return evaluate_models(job, stem_cache=cache)
-
-
-def _control_rows(output: Path, corpus: Corpus, subject: str, cache: StemCache) -> list[dict[str, Any]]:
-    job = EvaluationJob(
-        corpus=str(corpus.path),
-        subject=subject,
-        models=(str(output / "tune" / f"{subject}-control"),),
-        output=output / "align" / f"{subject}-control",
-    )
-    rows = evaluate_models(job, stem_cache=cache)["rows"]
-    return [{**row, "model": "tuned-control"} for row in rows if row["model"] != "untuned"]
+        for subject in corpus.subjects
+    ]
 
 
 def _with_truth(row: dict[str, Any], corpus: Corpus) -> dict[str, Any]:

@@ -31,4 +31,5 @@ def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
 
     yield mount
     for folder in mounted:
-        subprocess.run(["umount", str(folder)], check=True)
+        # Lazily: tables that were read from it may still be mapped into memory.
+        subprocess.run(["umount", "-l", str(folder)], check=True)

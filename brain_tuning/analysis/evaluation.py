@@ -119,10 +119,10 @@ def evaluate_models(
     for label, (prediction, voxels) in heads.items():
         tensors[f"prediction/{label}"], tensors[f"voxels/{label}"] = prediction, voxels
     tensors["tr_times_s"] = np.concatenate([run.tr_times_s for run in pieces])
-    with whole_file(job.output / "voxels.safetensors") as path:
-        save_file({key: np.ascontiguousarray(value) for key, value in tensors.items()}, path)
-    with whole_file(job.output / "results.json") as path:
-        path.write_text(json.dumps(results, indent=2, allow_nan=False) + "\n")
+    # Both or neither.
+    with whole_file(job.output / "voxels.safetensors") as scores, whole_file(job.output / "results.json") as summary:
+        save_file({key: np.ascontiguousarray(value) for key, value in tensors.items()}, scores)
+        summary.write_text(json.dumps(results, indent=2, allow_nan=False) + "\n")
     return results
 
 

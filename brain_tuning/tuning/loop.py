@@ -71,7 +71,12 @@ class TuningJob:
 
 
 def tune(
-    job: TuningJob, *, resume: bool = False, mixed_precision: str | None = None, stem_cache: StemCache | None = None
+    job: TuningJob,
+    *,
+    resume: bool = False,
+    mixed_precision: str | None = None,
+    stem_cache: StemCache | None = None,
+    progress_bar: bool = True,
 ) -> Path:
     """Tune, and leave ``output/model`` (the tuned model), ``metrics.jsonl``, ``run.json`` and checkpoints.
 
@@ -79,6 +84,7 @@ def tune(
         job: what to tune.
         resume: continue from the newest checkpoint in ``output``, from the start if it was stopped before the
             first; losses are those of an uninterrupted run.
+        progress_bar: show one on the terminal.
         stem_cache: one to share with other runs in this process; None makes one of ``job.stem_cache_mb``.
         mixed_precision: ``no`` or ``bf16``; None takes what ``accelerate launch`` was told, else the recipe's.
 
@@ -106,7 +112,7 @@ def tune(
     n_audited = _audit(model, corpus, data)
     description = _describe(job, corpus, model, accelerator, n_audited, len(data))
     metrics = _start_or_resume_folder(job, description, resume, accelerator)
-    return _Loop(job, accelerator, model, data, corpus, runs, voxels, metrics).run(resume)
+    return _Loop(job, accelerator, model, data, corpus, runs, voxels, metrics).run(resume, progress_bar)
 
 
 def _accelerator(recipe: Recipe, mixed_precision: str | None) -> Accelerator:
@@ -178,7 +184,7 @@ class _Loop:
             )
         self.n_steps = self.blocks_per_epoch // self.recipe.blocks_per_step * self.recipe.epochs
 
-    def run(self, resume: bool) -> Path:
+    def run(self, resume: bool, progress_bar: bool) -> Path:
         checkpoints = self.job.output / "checkpoints"
         set_seed(self.recipe.seed, device_specific=True)
         place = checkpoint.latest(checkpoints) if resume else None
@@ -191,7 +197,7 @@ class _Loop:
             initial=self.progress.step,
             unit="step",
             desc=f"tuning {self.job.subject} {self.job.roi}",
-            disable=not self.accelerator.is_main_process,
+            disable=not (progress_bar and self.accelerator.is_main_process),
         )
         # storage_errors outside: closing the stream writes what a full disk refused before, and fails again.
         with storage_errors(self.metrics), bar, self.metrics.open("a") as stream:

@@ -1,4 +1,4 @@
-"""Bad input on the command line: exit code 2, one line that says what, where and what to do, and nothing half-written."""
+"""Bad input on the command line: exit code 2, one line that says what to do, and nothing half-written."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from brain_tuning.corpus import Corpus
 from brain_tuning.corpus.simulator.ds003020 import write_tree
 
 RATE = 16_000
+SPLITS = {"a": "train", "b": "test", "c": "train"}
 
 
 def failure(capsys: pytest.CaptureFixture[str], *argv: object) -> str:
@@ -58,19 +59,19 @@ def tree(stored_tree: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def described(tmp_path: Path) -> Path:
-    """Two stories in a folder with a corpus.yaml; voxel 2 holds a NaN and voxel 3 never changes."""
+    """Three stories in a folder with a corpus.yaml; voxel 2 holds a NaN and voxel 3 never changes."""
     folder = tmp_path / "described"
     folder.mkdir()
     rng = np.random.default_rng(0)
-    for story in ("a", "b"):
+    for story in ("a", "b", "c"):
         soundfile.write(folder / f"{story}.wav", 0.1 * rng.standard_normal(RATE * 40), RATE)
         bold = rng.standard_normal((20, 6))
         bold[4, 2], bold[:, 3] = np.nan, 7.0
         np.save(folder / f"{story}.npy", bold)
-    runs = [{"story": s, "split": split, "responses": f"{s}.npy"} for s, split in (("a", "train"), ("b", "test"))]
+    runs = [{"story": s, "split": split, "responses": f"{s}.npy"} for s, split in SPLITS.items()]
     values = {
         "name": "mine", "source": "here", "licence": "CC0", "tr_s": 2.0, "onset_s": 0.0,
-        "stories": {s: {"audio": f"{s}.wav"} for s in ("a", "b")},
+        "stories": {s: {"audio": f"{s}.wav"} for s in SPLITS},
         "subjects": {"s1": {"runs": runs, "regions": {"AC": [0, 1, 2]}}},
     }  # fmt: skip
     (folder / "corpus.yaml").write_text(yaml.safe_dump(values))

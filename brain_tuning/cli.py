@@ -12,8 +12,13 @@ from .terminal import run_command
 
 def main(argv: list[str] | None = None) -> int:
     """Parse the command line and run it; returns the exit code."""
-    args = _parser().parse_args(argv)
-    return run_command(lambda: args.run(args))
+
+    def parse_and_run() -> None:
+        args = _parser().parse_args(argv)
+        args.run(args)
+
+    # Parsing as well: it imports what describes the options, and Ctrl-C may come by then.
+    return run_command(parse_and_run)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -19,9 +19,7 @@ from brain_tuning.timing.delays import fir_delays
 from brain_tuning.timing.lanczos import lanczos_matrix
 
 FOLDER = Path(
-    os.environ.get(
-        "BRAIN_TUNING_REFERENCE", Path(__file__).resolve().parents[1].parent / "shared" / "reference"
-    )
+    os.environ.get("BRAIN_TUNING_REFERENCE", Path(__file__).resolve().parents[1].parent / "shared" / "reference")
 )
 
 
@@ -61,9 +59,7 @@ def test_ridge_scores_at_every_alpha() -> None:
     for i, alpha in enumerate(given["alphas"]):
         predicted = given["X_test"] @ ridge_weights(given["X_train"], given["Y_train"], alpha**2)
         assert_agrees(pearson_r(predicted, given["Y_test"]), given["expected_correlation_per_alpha"][i])
-        assert_agrees(
-            signed_sqrt_r2(predicted, given["Y_test"]), given["expected_signed_sqrt_r2_per_alpha"][i]
-        )
+        assert_agrees(signed_sqrt_r2(predicted, given["Y_test"]), given["expected_signed_sqrt_r2_per_alpha"][i])
 
 
 def test_ceiling() -> None:

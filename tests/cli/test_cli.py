@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import runpy
 from pathlib import Path
 
 import pytest
-from tiny_runs import BACKBONE, arguments, job_for, metrics
+from tiny_runs import BACKBONE, CHECKOUT, arguments, job_for, metrics
 
 from brain_tuning.cli import main
 from brain_tuning.corpus import Corpus
@@ -77,6 +78,35 @@ def test_a_backbone_alone_is_read_as_a_recipe_says(corpus: Corpus, tmp_path: Pat
     demo = load_recipe("demo")
     plan = {"context_s": demo.context_s, "stride_s": demo.stride_s, "read": demo.read}
     assert results["models"]["untuned"]["window"] == plan
+
+
+def test_the_entry_points_of_the_checkout_do_the_same(
+    corpus: Corpus, tuned_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``training/run.py`` and ``evaluation/run.py`` take the options of ``tune`` and ``align``."""
+
+    def run(script: str, *options: str) -> int:
+        monkeypatch.setattr("sys.argv", [script, *options])
+        with pytest.raises(SystemExit) as caught:
+            runpy.run_path(str(CHECKOUT / script), run_name="__main__")
+        return int(caught.value.code or 0)
+
+    assert run("training/run.py", *arguments(job_for(corpus, tmp_path / "run"), tmp_path)) == 0
+    assert metrics(tmp_path / "run") == metrics(tuned_run)
+    common = [
+        "--corpus",
+        str(corpus.path),
+        "--subject",
+        "s1",
+        "--baseline",
+        "envelope",
+        "--output",
+        str(tmp_path / "out"),
+    ]
+    assert run("evaluation/run.py", *common) == 0
+    assert capsys.readouterr().out.endswith(f"results: {tmp_path / 'out' / 'results.json'}\n")
+    assert run("evaluation/run.py", *common, "--region", "broca") == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("brain-tuning: error: no region 'broca'")
 
 
 @pytest.mark.parametrize("command", ["corpus", "tune", "align", "push", "pull", "demo"])

@@ -30,8 +30,11 @@ def interrupted(folder: Path, *options: str, when: str) -> int:
     thread = threading.Thread(target=press)
     thread.start()
     began.set()
-    code = main(["corpus", "simulate", "--output", str(folder / "corpus"), *options])
-    thread.join()
+    try:
+        code = main(["corpus", "simulate", "--output", str(folder / "corpus"), *options])
+        thread.join()
+    except KeyboardInterrupt:  # else it would end the whole session of tests
+        pytest.fail("Ctrl-C came when the command had ended, or was not turned into an exit code")
     if when == "writing":
         assert seen
         assert all(".partial-" in name for name in seen), "it was written before Ctrl-C came"

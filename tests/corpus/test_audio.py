@@ -48,9 +48,7 @@ def test_48_khz_stereo_is_refused_with_both_remedies(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("rate_hz", "up", "down"), [(48_000, 1, 3), (44_100, 160, 441), (8_000, 2, 1)])
-def test_conversion_is_the_mean_over_channels_resampled(
-    tmp_path: Path, rate_hz: int, up: int, down: int
-) -> None:
+def test_conversion_is_the_mean_over_channels_resampled(tmp_path: Path, rate_hz: int, up: int, down: int) -> None:
     stereo = np.random.default_rng(1).uniform(-0.5, 0.5, (rate_hz // 10, 2))
     soundfile.write(tmp_path / "s.wav", stereo, rate_hz, subtype="DOUBLE")
     expected = resample_poly(stereo.mean(axis=1), up, down)

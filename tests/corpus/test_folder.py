@@ -35,9 +35,7 @@ def _description() -> dict[str, Any]:
                 "excluded": {1: "coil artefact"},
             },
             "02": {
-                "runs": [
-                    {"story": "wood", "split": "train", "responses": "02.csv", "tr_s": 1.5, "onset_s": 0}
-                ],
+                "runs": [{"story": "wood", "split": "train", "responses": "02.csv", "tr_s": 1.5, "onset_s": 0}],
                 "regions": {"language": ["LATL", "LIFG"]},
                 "noise_ceiling": "ceiling.npy",
             },
@@ -104,9 +102,7 @@ def test_one_story_in_contiguous_folds(root: Path) -> None:
     np.testing.assert_allclose(times_s, -4.0 + 2.0 * (np.arange(30) + 0.5))
     assert runs[4].trim == "rows 24 to 30 of long.npy"
     (note,) = corpus.meta["notes"]
-    assert note.startswith(
-        "story wood is cut into contiguous pieces of different splits (test, train, validation)"
-    )
+    assert note.startswith("story wood is cut into contiguous pieces of different splits (test, train, validation)")
     assert "reach over their borders" in note
 
     description["subjects"]["s1"]["runs"][4]["first_tr"] = 23
@@ -188,9 +184,7 @@ WRONG: list[tuple[str, object, type[BrainTuningError], str]] = [
 
 
 @pytest.mark.parametrize(("key", "value", "kind", "text"), WRONG, ids=[f"{k}={v}" for k, v, *_ in WRONG])
-def test_errors_name_the_key(
-    root: Path, key: str, value: object, kind: type[BrainTuningError], text: str
-) -> None:
+def test_errors_name_the_key(root: Path, key: str, value: object, kind: type[BrainTuningError], text: str) -> None:
     description = _description()
     _set(description, key, value)
     with pytest.raises(kind, match=text):
@@ -202,9 +196,7 @@ def test_files_of_another_form(root: Path) -> None:
     description = _description()
     np.save(root / "wide.npy", np.zeros((30, 4)))
     description["subjects"]["s1"]["runs"][1]["responses"] = "wide.npy"
-    with pytest.raises(
-        CorpusError, match=r"4 voxels, or other columns.*runs\[1\].responses.*expected 3 voxels"
-    ):
+    with pytest.raises(CorpusError, match=r"4 voxels, or other columns.*runs\[1\].responses.*expected 3 voxels"):
         _read(root, description)
     (root / "02.csv").write_text("1.0,2.0,3.0\n1.0,2.0,3.0\n")
     with pytest.raises(CorpusError, match=r"the first line holds numbers.*a header of column names"):

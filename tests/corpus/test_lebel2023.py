@@ -74,9 +74,7 @@ def root(tmp_path: Path) -> Path:
                 continue
             with h5py.File(folder / f"{story}.hf5", "w") as file:
                 if story == "wheretheressmoke":
-                    repeats = rng.standard_normal((3, n_trs, n_voxels)) + rng.standard_normal(
-                        (n_trs, n_voxels)
-                    )
+                    repeats = rng.standard_normal((3, n_trs, n_voxels)) + rng.standard_normal((n_trs, n_voxels))
                     file["individual_repeats"] = repeats
                     file["data"] = repeats.mean(axis=0)
                 else:
@@ -180,8 +178,7 @@ def test_a_dataset_of_pointers_is_answered_with_its_folders(root: Path) -> None:
     assert text.startswith("15 file(s) are git-annex pointers")
     assert ", ..." in text
     assert text.endswith(
-        "datalad get derivative/TextGrids derivative/preprocessed_data/UTS01 "
-        "derivative/preprocessed_data/UTS04 stimuli"
+        "datalad get derivative/TextGrids derivative/preprocessed_data/UTS01 derivative/preprocessed_data/UTS04 stimuli"
     )
 
 
@@ -189,9 +186,7 @@ def test_a_number_of_trs_that_does_not_fit_the_log(root: Path) -> None:
     """user-pains 5: trims that differ make results irreproducible."""
     with h5py.File(_responses(root, "UTS01", "life"), "w") as file:
         file["data"] = np.zeros((13, 6))
-    with pytest.raises(
-        TimingError, match=r"story life of UTS01 has 13 TRs.*expected 15 \(35 raw TRs less 20\)"
-    ):
+    with pytest.raises(TimingError, match=r"story life of UTS01 has 13 TRs.*expected 15 \(35 raw TRs less 20\)"):
         _read(root)
 
 

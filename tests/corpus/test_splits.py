@@ -42,9 +42,7 @@ def test_touching_pieces_are_allowed() -> None:
 
 
 def test_another_subjects_test_story_is_a_leak() -> None:
-    with pytest.raises(
-        CorpusError, match=r"6.0 to 20.0 s of the story are in .*\[a\]; expected a part of a story"
-    ):
+    with pytest.raises(CorpusError, match=r"6.0 to 20.0 s of the story are in .*\[a\]; expected a part of a story"):
         check_leaks([_run("a", "train", 0, 10), _run("a", "test", 3, 20, "s2")])
 
 

@@ -34,9 +34,7 @@ def test_what_is_written_is_read(make: Make, runs: list[RunInput]) -> None:
     ceiling = np.linspace(0, 1, N_VOXELS).astype(np.float32)
     path = make(
         subjects=[
-            subject_input(
-                *runs, regions=regions, region_kinds={"auditory": "functional"}, noise_ceiling=ceiling
-            ),
+            subject_input(*runs, regions=regions, region_kinds={"auditory": "functional"}, noise_ceiling=ceiling),
             subject_input(run_input("wood", bold=_bold(3)[:, :4]), subject="s2", n_voxels=4),
         ],
         surrogate_audio=True,
@@ -137,9 +135,7 @@ def test_audio_slices_equal_the_whole(make: Make) -> None:
         for start_s, stop_s in ((0, 0), (0, 0.4), (12.34567, 13.5), (39.99, 40)):
             expected = whole[round(start_s * 16_000) : round(stop_s * 16_000)]
             np.testing.assert_array_equal(corpus.audio_slice("wood", start_s, stop_s), expected)
-    with pytest.raises(
-        TimingError, match=r"audio from -1 to 2 s asked for \[story wood\]; expected a part of 0 to 40"
-    ):
+    with pytest.raises(TimingError, match=r"audio from -1 to 2 s asked for \[story wood\]; expected a part of 0 to 40"):
         fresh.audio_slice("wood", -1, 2)
 
 

@@ -130,9 +130,7 @@ def test_tier_names(tmp_path: Path) -> None:
     path.write_text(LONG.replace('"Word"', '"phones"').replace('"taps"', '"words"'))
     assert words_and_phones(path)[1] == WORDS
     path.write_text(LONG.replace('"Word"', '"sentence"'))
-    with pytest.raises(
-        CorpusError, match=r"no tier of words; the tiers are sentence, taps.*named word or words"
-    ):
+    with pytest.raises(CorpusError, match=r"no tier of words; the tiers are sentence, taps.*named word or words"):
         words_and_phones(path)
 
 
@@ -170,9 +168,7 @@ def test_missing_and_empty_files(tmp_path: Path) -> None:
 
 def test_no_tiers(tmp_path: Path) -> None:
     path = tmp_path / "a.TextGrid"
-    path.write_text(
-        'File type = "ooTextFile"\nObject class = "TextGrid"\nxmin = 0\nxmax = 1\ntiers? <absent>\n'
-    )
+    path.write_text('File type = "ooTextFile"\nObject class = "TextGrid"\nxmin = 0\nxmax = 1\ntiers? <absent>\n')
     assert read_textgrid(path) == {}
 
 

@@ -162,9 +162,7 @@ def test_an_interrupted_write_keeps_the_old_corpus(make: Make, tmp_path: Path) -
 
 def test_a_full_disk_is_told_and_leaves_nothing(make: Make, tmp_path: Path) -> None:
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    with pytest.raises(
-        StorageError, match=r"no room left \([\d,]+ bytes free\) \[.*small\].*nothing half-written"
-    ):
+    with pytest.raises(StorageError, match=r"no room left \([\d,]+ bytes free\) \[.*small\].*nothing half-written"):
         make(stories=_interrupted(full))
     assert list(tmp_path.iterdir()) == []
 

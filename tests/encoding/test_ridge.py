@@ -35,9 +35,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(n_threads)
 
 
-def problem(
-    n_trs: int, n_features: int, n_voxels: int, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray, list[Fold]]:
+def problem(n_trs: int, n_features: int, n_voxels: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, list[Fold]]:
     """Features of unequal scale and mean, voxels of unequal noise, four stories."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(n_trs, n_features)) * rng.uniform(0.3, 2.0, n_features) + rng.normal(size=n_features)
@@ -86,9 +84,7 @@ def test_equals_himalaya(shape: tuple[int, int], criterion, double: bool, seed: 
     assert same.mean() >= 0.99
     np.testing.assert_allclose(ours.cv_score, theirs.cv_scores_.squeeze(), atol=1e-6 if double else 1e-4)
     new = np.random.default_rng(1).normal(size=(30, shape[1]))
-    np.testing.assert_allclose(
-        ours.predict(new)[:, same], theirs.predict(new)[:, same], atol=1e-7 if double else 1e-3
-    )
+    np.testing.assert_allclose(ours.predict(new)[:, same], theirs.predict(new)[:, same], atol=1e-7 if double else 1e-3)
 
 
 @pytest.mark.parametrize("shape", [(90, 20), (40, 60)])
@@ -195,9 +191,7 @@ def test_features_that_tell_the_story_predict_nothing_on_held_out_stories() -> N
     y = rng.normal(size=(6, 30))[stories] * 3 + rng.normal(size=(240, 30))
     folds = story_folds(list("abcdef"), [40] * 6)
     shuffled = rng.permutation(240).reshape(6, 40)
-    leaky = [
-        Fold(str(i), np.setdiff1d(np.arange(240), rows), np.sort(rows)) for i, rows in enumerate(shuffled)
-    ]
+    leaky = [Fold(str(i), np.setdiff1d(np.arange(240), rows), np.sort(rows)) for i, rows in enumerate(shuffled)]
     noisy = code + 0.1 * rng.normal(size=code.shape)
     assert ridge_cv(noisy, y, leaky, PENALTIES).cv_score.mean() > 0.8
     assert abs(ridge_cv(noisy, y, folds, [1.0]).cv_score.mean()) < 0.05

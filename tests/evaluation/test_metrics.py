@@ -71,18 +71,14 @@ def test_the_ceiling_has_a_floor_and_nan_voxels_are_counted(load) -> None:
     measured[3, 1] = np.nan
     ceiling = np.full(12, 0.8)
     ceiling[2] = 1e-3
-    scores = metric.compute(
-        predictions=predicted, references=measured, noise_ceiling=ceiling, return_per_voxel=True
-    )
+    scores = metric.compute(predictions=predicted, references=measured, noise_ceiling=ceiling, return_per_voxel=True)
     r = scores["per_voxel"]
     assert np.isnan(r).tolist() == [True, True] + [False] * 10
     assert scores["n_nan"] == 2
     assert scores["mean_r"] == pytest.approx(r[2:].mean())
     assert scores["r_normalised"] == pytest.approx((r[3:] / 0.8).mean())
     assert (scores["n_normalised"], scores["mean_ceiling"]) == (9, pytest.approx(0.8))
-    loose = metric.compute(
-        predictions=predicted, references=measured, noise_ceiling=ceiling, min_ceiling=1e-4
-    )
+    loose = metric.compute(predictions=predicted, references=measured, noise_ceiling=ceiling, min_ceiling=1e-4)
     assert loose["n_normalised"] == 10
     assert loose["r_normalised"] > 5 * scores["r_normalised"]
 

@@ -52,11 +52,7 @@ class HubPython:
 
     def __init__(self, hub: LocalHub, home: Path, environment: Mapping[str, str] | None = None) -> None:
         home.mkdir(parents=True, exist_ok=True)
-        clean = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("HF_", "HUGGING", "TRANSF"))
-        }
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING", "TRANSF"))}
         for_hub = {
             "HF_ENDPOINT": hub.endpoint,
             "HF_HUB_DISABLE_XET": "1",

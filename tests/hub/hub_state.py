@@ -55,14 +55,10 @@ class Reply:
 class Refusal(Exception):
     """An answer other than success, in the Hub's form (``X-Error-Code``, ``X-Error-Message``)."""
 
-    def __init__(
-        self, status: int, code: str, message: str = "", headers: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, status: int, code: str, message: str = "", headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message or code)
         body = json.dumps({"error": message or code}).encode()
-        self.reply = Reply(
-            status, body, {"X-Error-Code": code, "X-Error-Message": message or code, **(headers or {})}
-        )
+        self.reply = Reply(status, body, {"X-Error-Code": code, "X-Error-Message": message or code, **(headers or {})})
 
 
 @dataclass(frozen=True)
@@ -138,15 +134,11 @@ class HubState:
     def create(self, repo_id: str, *, kind: str = "model", private: bool = False) -> Repo:
         """Make a repository that holds ``.gitattributes``, as the Hub does."""
         repo = Repo(repo_id, kind, private)
-        repo.commit(
-            "main", {".gitattributes": Entry(b"*.safetensors filter=lfs\n", lfs=False)}, "initial commit"
-        )
+        repo.commit("main", {".gitattributes": Entry(b"*.safetensors filter=lfs\n", lfs=False)}, "initial commit")
         self.repos[kind, repo_id] = repo
         return repo
 
-    def write(
-        self, repo_id: str, files: Mapping[str, bytes], title: str = "by hand", kind: str = "model"
-    ) -> str:
+    def write(self, repo_id: str, files: Mapping[str, bytes], title: str = "by hand", kind: str = "model") -> str:
         """Commit ``files`` past every check, hostile names included; returns the commit."""
         repo = self.repos.get((kind, repo_id)) or self.create(repo_id, kind=kind)
         added = {path: Entry(content, path.endswith(LFS_SUFFIXES)) for path, content in files.items()}

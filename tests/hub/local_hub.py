@@ -39,9 +39,7 @@ class LocalHub(HubState):
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.server.daemon_threads = True
         self.endpoint = f"http://127.0.0.1:{self.server.server_address[1]}"
-        threading.Thread(
-            target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
-        ).start()
+        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
 
     def close(self) -> None:
         self.server.shutdown()
@@ -96,9 +94,7 @@ class Handler(BaseHTTPRequestHandler):
         return b"".join(parts)
 
     def record(self, status: int) -> None:
-        seen = LoggedRequest(
-            self.command, unquote(self.path), status, self.headers.get("Authorization") or ""
-        )
+        seen = LoggedRequest(self.command, unquote(self.path), status, self.headers.get("Authorization") or "")
         self.hub.log.append(seen)
 
     def hang_up(self) -> None:
@@ -162,9 +158,7 @@ class Handler(BaseHTTPRequestHandler):
         role = "write" if token == WRITE_TOKEN else "read"
         access = {"accessToken": {"displayName": "test", "role": role}}
         orgs = [{"name": ORGANISATION, "roleInOrg": "write"}]
-        return as_json(
-            {"type": "user", "id": "0", "name": USER, "fullname": USER, "orgs": orgs, "auth": access}
-        )
+        return as_json({"type": "user", "id": "0", "name": USER, "fullname": USER, "orgs": orgs, "auth": access})
 
     def validate_yaml(self, **_: object) -> Reply:
         self.check_token(writes=False)
@@ -177,9 +171,7 @@ class Handler(BaseHTTPRequestHandler):
         namespace = asked.get("organization") or USER
         repo_id = f"{namespace}/{asked['name']}"
         if namespace not in (USER, ORGANISATION):
-            raise Refusal(
-                403, "", f"You don't have the rights to create a {kind} under the namespace {namespace!r}"
-            )
+            raise Refusal(403, "", f"You don't have the rights to create a {kind} under the namespace {namespace!r}")
         url = f"{self.hub.endpoint}/" + ("" if kind == "model" else f"{kind}s/") + repo_id
         if (kind, repo_id) in self.hub.repos:
             return as_json({"error": "You already created this repo", "url": url}, status=409)
@@ -244,9 +236,7 @@ class Handler(BaseHTTPRequestHandler):
         asked = json.loads(body) if body.startswith(b"{") else parse_qs(body.decode())
         found = [tree[path].as_json(path) for path in asked["paths"] if path in tree]
         folders = [
-            as_folder(path)
-            for path in asked["paths"]
-            if any(name.startswith(f"{path.rstrip('/')}/") for name in tree)
+            as_folder(path) for path in asked["paths"] if any(name.startswith(f"{path.rstrip('/')}/") for name in tree)
         ]
         return as_json(found + folders)
 
@@ -282,9 +272,7 @@ class Handler(BaseHTTPRequestHandler):
                 raise Refusal(404, "RevisionNotFound", f"Invalid rev id: {revision}")
             return as_json({})
         asked = json.loads(body or b"{}")
-        name, start = (
-            (revision, asked.get("startingPoint", "main")) if ref == "branch" else (asked["tag"], revision)
-        )
+        name, start = (revision, asked.get("startingPoint", "main")) if ref == "branch" else (asked["tag"], revision)
         if name in refs:
             raise Refusal(409, "", f"Reference already exists: {name}")
         refs[name] = repo.resolve(start)
@@ -343,9 +331,7 @@ class Handler(BaseHTTPRequestHandler):
                 if tree.pop(path, None) is None:
                     raise Refusal(404, "EntryNotFound", f"A file with this name doesn't exist: {path}")
             elif line["key"] == "deletedFolder":
-                tree = {
-                    name: entry for name, entry in tree.items() if not name.startswith(path.rstrip("/") + "/")
-                }
+                tree = {name: entry for name, entry in tree.items() if not name.startswith(path.rstrip("/") + "/")}
         sha = repo.commit(revision, tree, header["summary"])
         url = f"{self.hub.endpoint}/" + ("" if kind == "model" else f"{kind}s/") + f"{repo.id}/commit/{sha}"
         return as_json({"success": True, "commitOid": sha, "commitUrl": url, "hookOutput": ""})

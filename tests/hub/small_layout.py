@@ -52,16 +52,13 @@ def write_json(path: Path, document: object) -> None:
     path.write_text(json.dumps(document, indent=2), encoding="utf-8")
 
 
-def write_layout(
-    folder: Path, *, adapters: tuple[str, ...] = ("s1-ac",), backbone: bool = True, seed: int = 0
-) -> Path:
+def write_layout(folder: Path, *, adapters: tuple[str, ...] = ("s1-ac",), backbone: bool = True, seed: int = 0) -> Path:
     """Write a folder that passes every check; the first adapter is the default one."""
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
     base = {"base_model_name_or_path": BASE_MODEL, "base_model_revision": BASE_REVISION}
     described = {
-        name: {"subject": name.split("-")[0], "roi": name.split("-")[1], "n_voxels": N_VOXELS}
-        for name in adapters
+        name: {"subject": name.split("-")[0], "roi": name.split("-")[1], "n_voxels": N_VOXELS} for name in adapters
     }
     encoding = {"model_type": "brainwavlm", "speech_config": {"model_type": "wavlm"}, **base}
     lora = {"r": 2, "target_modules": ["q_proj"]}
@@ -90,6 +87,4 @@ def write_layout(
 
 def read_folder(folder: Path) -> dict[str, bytes]:
     """Contents of all files of a folder by relative name."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
-    }
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

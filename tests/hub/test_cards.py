@@ -27,9 +27,7 @@ from brain_tuning.hub.layout import check_layout
 GOLDEN = Path(__file__).parent / "golden" / "model_card.golden"
 
 
-def row(
-    model: str, r: float | None, normalised: float | None, subject: str = "s1", **more: object
-) -> ResultRow:
+def row(model: str, r: float | None, normalised: float | None, subject: str = "s1", **more: object) -> ResultRow:
     place = {"subject": subject, "region": "ac", "ceiling": 0.62, "n_voxels": 481, "n_unscored": 3}
     return ResultRow(**{**place, **more}, model=model, r=r, r_normalised=normalised)  # type: ignore[arg-type]
 
@@ -103,8 +101,7 @@ def test_eval_results_read_back() -> None:
     assert (entry.dataset_id, entry.task_id, entry.value) == ("lab/lebel2023", "s1-ac", 0.21)
     assert entry.date == "2026-03-01"
     assert entry.notes == (
-        "mean Pearson r over 481 voxels of held-out stories; "
-        "normalised by the noise ceiling 0.339; untuned 0.170"
+        "mean Pearson r over 481 voxels of held-out stories; normalised by the noise ceiling 0.339; untuned 0.170"
     )
     assert cards.render_eval_results(dataclasses.replace(CONTEXT, corpus_id=None)) == {}
 
@@ -205,9 +202,7 @@ def test_dataset_card() -> None:
         description="Stories of The Moth.",
         source_url="https://openneuro.org/datasets/ds003020",
         consent="Written consent.",
-        subjects=(
-            SubjectRow(subject="s1", n_stories=27, n_trs=9000, n_voxels=81126, tr_s=2.0045, audio_hours=5.0),
-        ),
+        subjects=(SubjectRow(subject="s1", n_stories=27, n_trs=9000, n_voxels=81126, tr_s=2.0045, audio_hours=5.0),),
         regions=("ac", "pfc"),
         citation_bibtex="@article{lebel2023}",
     )

@@ -53,9 +53,7 @@ def test_pulled_folder_is_what_was_published(
     assert stat.S_IMODE(os.stat(destination).st_mode) == stat.S_IMODE(os.stat(tmp_path / "reference").st_mode)
 
 
-def test_push_and_pull_are_inverse(
-    hub: LocalHub, hub_python: HubPython, published: Path, tmp_path: Path
-) -> None:
+def test_push_and_pull_are_inverse(hub: LocalHub, hub_python: HubPython, published: Path, tmp_path: Path) -> None:
     pushed = "from brain_tuning.hub.push import push\nresult = push(folder, repo_id).commit_sha"
     sha = hub_python.result(pushed, folder=published, repo_id=REPO)
     hub.write(REPO, {"README.md": b"later"}, "later")
@@ -84,9 +82,7 @@ def test_existing_destination_is_replaced_only_if_told_to(
     assert sorted(path.name for path in tmp_path.glob("ac*")) == ["ac"]
 
 
-@pytest.mark.parametrize(
-    "name", ["../evil.json", "/etc/evil.json", "adapters/../../evil.json", "..\\evil.json"]
-)
+@pytest.mark.parametrize("name", ["../evil.json", "/etc/evil.json", "adapters/../../evil.json", "..\\evil.json"])
 def test_path_traversal_is_refused_before_any_download(
     hub: LocalHub, hub_python: HubPython, served: dict[str, bytes], tmp_path: Path, name: str
 ) -> None:
@@ -171,9 +167,7 @@ def test_what_cannot_be_found_is_said(hub: LocalHub, hub_python: HubPython, tmp_
     assert "name is not valid" in text("secret")
 
 
-def test_destination_that_cannot_be_made(
-    hub_python: HubPython, served: dict[str, bytes], tmp_path: Path
-) -> None:
+def test_destination_that_cannot_be_made(hub_python: HubPython, served: dict[str, bytes], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     outcome = run_pull(hub_python, tmp_path / "file" / "ac")
     assert outcome.error == "StorageError"

@@ -72,9 +72,7 @@ def test_second_push_makes_no_commit(hub: LocalHub, hub_python: HubPython, publi
     assert not hub.requests("POST", "/commit/")
 
 
-def test_change_is_one_commit_that_deletes_what_is_gone(
-    hub: LocalHub, hub_python: HubPython, tmp_path: Path
-) -> None:
+def test_change_is_one_commit_that_deletes_what_is_gone(hub: LocalHub, hub_python: HubPython, tmp_path: Path) -> None:
     both = write_layout(tmp_path / "both", adapters=("s1-ac", "s2-ac"))
     report_of(run_push(hub_python, both))
     hub.write(REPO, {"LICENSE": b"mine", "notes/talk.md": b"mine"})
@@ -120,9 +118,7 @@ def test_dry_run_is_what_is_pushed(
     assert report["text"].startswith(f"dry run for {REPO}: 11 files, ")
     report_of(run_push(hub_python, published))
     assert read_folder(tmp_path / "dry") == hub.files(REPO)
-    assert "dry run's folder is not empty" in refused(
-        run_push(hub_python, published, dry_run=tmp_path / "dry")
-    )
+    assert "dry run's folder is not empty" in refused(run_push(hub_python, published, dry_run=tmp_path / "dry"))
     text = refused(run_push(offline, published))
     assert "HF_HUB_OFFLINE is set" in text
     assert "unset HF_HUB_OFFLINE" in text
@@ -142,9 +138,7 @@ PASSING = {
 
 
 @pytest.mark.parametrize("case", PASSING)
-def test_passing_fault_ends_fully_pushed(
-    hub: LocalHub, hub_python: HubPython, published: Path, case: str
-) -> None:
+def test_passing_fault_ends_fully_pushed(hub: LocalHub, hub_python: HubPython, published: Path, case: str) -> None:
     """user-pains 27: 429, 503 and lost connections are retried; the commit is made once."""
     fault = dataclasses.replace(PASSING[case])
     hub.faults.append(fault)
@@ -179,9 +173,7 @@ LASTING = {
 
 
 @pytest.mark.parametrize("case", LASTING)
-def test_lasting_fault_changes_nothing(
-    hub: LocalHub, hub_python: HubPython, published: Path, case: str
-) -> None:
+def test_lasting_fault_changes_nothing(hub: LocalHub, hub_python: HubPython, published: Path, case: str) -> None:
     """user-pains 27: no half-written repository."""
     hub.write(REPO, {"README.md": b"before"}, "before")
     fault, message = LASTING[case]
@@ -197,9 +189,7 @@ def test_commit_of_someone_else_is_not_overwritten(
 ) -> None:
     """Neither one that comes between reading and writing, nor one between two attempts to write."""
     hub.create(REPO)
-    hub.faults.append(
-        Fault("POST", path, action, do=lambda: hub.write(REPO, {"README.md": b"theirs"}, "theirs"))
-    )
+    hub.faults.append(Fault("POST", path, action, do=lambda: hub.write(REPO, {"README.md": b"theirs"}, "theirs")))
     assert "the repository changed meanwhile, nothing was pushed" in refused(run_push(hub_python, published))
     assert hub.files(REPO) == {"README.md": b"theirs"}
     assert hub.titles(REPO) == ["theirs", "initial commit"]
@@ -249,9 +239,7 @@ def test_broken_folder_makes_no_request(hub: LocalHub, hub_python: HubPython, pu
     assert not hub.log
 
 
-@pytest.mark.parametrize(
-    "repo_id", ["brainwavlm", "a/b/c", "a/b--c", "a/b..c", "a b/c", "./b", "a/" + "b" * 97, ""]
-)
+@pytest.mark.parametrize("repo_id", ["brainwavlm", "a/b/c", "a/b--c", "a/b..c", "a b/c", "./b", "a/" + "b" * 97, ""])
 def test_invalid_names(repo_id: str) -> None:
     with pytest.raises(PublishError, match="repository's name is not valid"):
         check_repo_id(repo_id)

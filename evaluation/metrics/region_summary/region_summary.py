@@ -50,13 +50,9 @@ class RegionSummary(evaluate.Metric):
     ) -> dict[str, Any]:
         """Summarise the scores of all voxels at once."""
         if predictions is None or regions is None:
-            raise EncodingError(
-                "nothing to summarise", expected="predictions=(n_voxels,) and regions={name: voxels}"
-            )
+            raise EncodingError("nothing to summarise", expected="predictions=(n_voxels,) and regions={name: voxels}")
         return self._compute(predictions, regions, noise_ceiling, min_ceiling)
 
-    def _compute(
-        self, predictions: Any, regions: Any, noise_ceiling: Any, min_ceiling: float
-    ) -> dict[str, Any]:
+    def _compute(self, predictions: Any, regions: Any, noise_ceiling: Any, min_ceiling: float) -> dict[str, Any]:
         scores = np.asarray(predictions, dtype=np.float64)
         return {"regions": summarise_by_region(scores, regions, noise_ceiling, min_ceiling)}

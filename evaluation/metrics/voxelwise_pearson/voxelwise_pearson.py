@@ -80,9 +80,7 @@ class VoxelwisePearson(evaluate.Metric):
             self.add_batch(predictions=predictions, references=references)
         sums, self._pearson = self._pearson, None
         if sums is None:
-            raise EncodingError(
-                "nothing to score", remedy="call add_batch, or pass predictions and references"
-            )
+            raise EncodingError("nothing to score", remedy="call add_batch, or pass predictions and references")
         return self._compute(sums, noise_ceiling, min_ceiling, return_per_voxel)
 
     def _compute(

@@ -6,7 +6,6 @@ import json
 import logging
 import multiprocessing
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -142,10 +141,7 @@ def _tuned(job: TuningJob) -> None:
                 remedy="remove the folder, or name another --output",
             )
         return
-    started = described.exists() and any((job.output / "checkpoints").glob("step-????????"))
-    if described.exists() and not started:
-        shutil.rmtree(job.output)  # killed before its first checkpoint
-    tune(job, resume=started, progress_bar=False)
+    tune(job, resume=described.exists(), progress_bar=False)
 
 
 def _alignments(output: Path, corpus: Corpus, kinds: tuple[str, ...]) -> list[EvaluationJob]:

@@ -100,7 +100,7 @@ def regions_figure(results: Mapping[str, Scores], theirs: Scores) -> Figure:
 def _draw_spheres(panel: Axes, names: list[str], results: Mapping[str, Scores], theirs: Scores) -> None:
     group = results[GROUP]
     people = [scores for subject, scores in results.items() if subject != GROUP]
-    places = np.arange(len(names))
+    places = np.arange(len(names), dtype=float)
     for k, (model, colour) in enumerate(zip((ENVELOPE, WORD_RATE, BOTH), COLOURS, strict=False)):
         x = places + (k - 1) * 0.26
         heights = [group[model][name] for name in names]

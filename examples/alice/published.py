@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from prepare import RESPONSES, TEXTGRID, TR_S, high_pass, is_alive, leave_one_out_isc, read_people
+from prepare import HIGH_PASS_S, RESPONSES, TEXTGRID, TR_S, high_pass, is_alive, leave_one_out_isc, read_people
 from scipy.stats import gamma
 
 from brain_tuning.corpus.textgrid import words_and_phones
@@ -75,14 +75,33 @@ def regressors(data: Path) -> dict[str, np.ndarray]:
     return {name: np.asarray(values, dtype=np.float64) for name, values in found.items()}
 
 
+def group_mean(data: Path) -> np.ndarray:
+    """Mean over people of z-scored, high-passed responses, those of no variance left out, (362, 12)."""
+    people, _ = read_people(data)
+    return zscore(np.mean([zscore(bold) for bold in people.values() if is_alive(bold)], axis=0))
+
+
 def published_r(data: Path) -> dict[str, np.ndarray]:
     """Correlation of each published regressor with the group mean, both high-passed, (12,) by regressor."""
-    people, _ = read_people(data)
-    group = np.mean([zscore(bold) for bold in people.values() if is_alive(bold)], axis=0)
+    group = group_mean(data)
     return {
-        name: pearson_r(np.repeat(high_pass(values[:, None], 128.0), group.shape[1], axis=1), group)
+        name: pearson_r(np.repeat(high_pass(values[:, None], HIGH_PASS_S), group.shape[1], axis=1), group)
         for name, values in regressors(data).items()
     }
+
+
+def common_part(data: Path) -> tuple[float, float, np.ndarray]:
+    """What a loss that subtracts the mean over spheres at each row leaves out of the group's responses.
+
+    Returns:
+        Share of the variance in that mean, correlation of the published word rate with it, and with what is left
+        of each sphere, (12,).
+    """
+    group = group_mean(data)
+    common = group.mean(axis=1, keepdims=True)
+    rate = regressors(data)["word rate"][:, None]
+    left = pearson_r(np.repeat(rate, group.shape[1], axis=1), group - common)
+    return float(common.var()), float(pearson_r(rate, common)[0]), left
 
 
 def _print_all(data: Path) -> None:
@@ -102,6 +121,11 @@ def _print_all(data: Path) -> None:
     print("\nPublished regressors against the group mean, both high-passed")
     for name, values in published_r(data).items():
         print(f"{name}: " + "  ".join(f"{c} {v:.3f}" for c, v in zip(columns, values, strict=True)))
+    share, r_common, r_left = common_part(data)
+    print(
+        f"\nMean over the spheres of the group: {share:.2f} of the variance, r with published word rate {r_common:.2f}"
+    )
+    print(f"What is left of each sphere: r {r_left.min():.2f} to {r_left.max():.2f}")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -6,6 +6,7 @@ Real BOLD, but surrogate audio: no number here says how well a model of the true
 from __future__ import annotations
 
 import importlib
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from scipy.stats import spearmanr
 
 from brain_tuning.analysis.alignment import AlignmentSettings
 from brain_tuning.analysis.evaluation import EvaluationJob, evaluate_models
+from brain_tuning.cli import _parser
 from brain_tuning.cli import main as brain_tuning
 from brain_tuning.corpus import Corpus, open_corpus
 from brain_tuning.corpus.readers.folder import read_folder
@@ -196,6 +198,19 @@ def test_a_missing_file_is_named(
     assert example["prepare"].main([str(tmp_path), str(tmp_path / "out")]) == 2
     assert "a file of the Alice recordings is missing [" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_documented_commands_are_understood() -> None:
+    """Every command of docs/alice.md: its options exist, and the script that it runs."""
+    block = (CHECKOUT / "docs" / "alice.md").read_text().split("```sh\n", 1)[1].split("```", 1)[0]
+    lines = [line.strip() for line in block.replace("\\\n", " ").splitlines()]
+    ours = [shlex.split(line)[1:] for line in lines if line.startswith("brain-tuning ")]
+    assert [args[0] for args in ours] == ["corpus", "corpus", "corpus", "align", "align", "tune", "align"]
+    for args in ours:
+        assert callable(_parser().parse_args(args).run)
+    scripts = [shlex.split(line)[1] for line in lines if line.startswith("python ")]
+    assert len(scripts) == 4
+    assert all((CHECKOUT / script).is_file() for script in scripts)
 
 
 def test_the_recipe_is_valid() -> None:

@@ -15,18 +15,18 @@ from scipy.signal import lfilter
 
 #: region -> (driver group, voxels in each hemisphere)
 LAYOUT: dict[str, tuple[str, int]] = {
-    "auditory": ("acoustic", 40),
-    "phonetic-belt": ("phonetic", 30),
-    "semantic-temporal": ("semantic", 40),
-    "semantic-inferior-frontal": ("semantic", 30),
-    "semantic-angular": ("semantic", 30),
+    "auditory": ("acoustic", 30),
+    "phonetic-belt": ("phonetic", 24),
+    "semantic-temporal": ("semantic", 60),
+    "semantic-inferior-frontal": ("semantic", 48),
+    "semantic-angular": ("semantic", 48),
     "word-rate": ("word_rate", 12),
     "noise": ("", 160),
 }
 HEMISPHERES = ("left", "right")
 
 #: signal's share of the variance of one listening: uniform between these
-SIGNAL_SHARE = (0.25, 0.55)
+SIGNAL_SHARE = (0.4, 0.7)
 #: share of a voxel's mixing weights that all subjects have in common
 COMMON_SHARE = 0.7
 AR1 = 0.3

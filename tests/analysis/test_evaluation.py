@@ -134,7 +134,7 @@ def test_everything_to_repeat_it_is_there(corpus: Corpus, evaluated: Path) -> No
     assert results["settings"]["delays_trs"] == [1, 2]
     np.testing.assert_allclose(results["settings"]["penalties"], np.logspace(1, 4, 15) ** 2)
     tuned, untuned = results["models"]["tuned-AC"], results["models"]["untuned"]
-    assert (tuned["subject"], tuned["roi"], tuned["recipe"], tuned["n_voxels"]) == ("s1", "AC", "small", 80)
+    assert (tuned["subject"], tuned["roi"], tuned["recipe"], tuned["n_voxels"]) == ("s1", "AC", "small", 60)
     for key in ("backbone", "revision", "layer", "window"):
         assert tuned[key] == untuned[key]
     assert untuned["window"] == {"context_s": 1.0, "stride_s": 4.0, "read": "all"}

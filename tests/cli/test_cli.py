@@ -27,7 +27,7 @@ def test_simulate_and_inspect(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     subject = summary["subjects"]["s1"]
     assert subject["n_runs"] == 5
     assert subject["voxels"] == {"ok": subject["n_voxels"] - 5, "nan": 3, "constant": 2, "excluded": 0}
-    assert subject["regions"]["AC"] == 80
+    assert subject["regions"]["AC"] == 60
     assert main(["corpus", "simulate", *options, "--output", str(place), "--overwrite"]) == 0
     assert Corpus(place).name == "simulated-seed0"
 
@@ -63,7 +63,7 @@ def test_align_prints_the_table(
         *("subject", "region", "voxels", "untuned", "r", "(r/ceil)", "tuned-AC", "r", "(r/ceil)"),
         *("envelope+word-rate", "r", "(r/ceil)", "ceiling"),
     ]
-    assert lines[2].startswith("s1       AC      80 ")
+    assert lines[2].startswith("s1       AC      60 ")
     assert lines[-1] == f"results: {tmp_path / 'out' / 'results.json'}"
     settings = json.loads((tmp_path / "out" / "results.json").read_text())["settings"]
     assert settings["penalties"] == [10, 100]

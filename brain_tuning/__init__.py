@@ -21,7 +21,8 @@ AutoModel.register(BrainWavLMConfig, BrainWavLMForFMRIEncoding, exist_ok=True)
 
 #: public name -> module that defines it
 _LAZY = {
-    "load_adapter": "brain_tuning.models.published",
+    "load_adapter": "brain_tuning.models.published_adapters",
+    "plain_model": "brain_tuning.models.published",
     "load_backbone": "brain_tuning.models.backbones",
     "WindowPlan": "brain_tuning.timing",
     "Recipe": "brain_tuning.tuning.recipe",

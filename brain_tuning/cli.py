@@ -26,6 +26,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _corpus_commands(commands.add_parser("corpus", help="make or inspect a corpus"))
     _tune_command(commands.add_parser("tune", help="tune a backbone on a subject's region"))
+    _plan_command(commands.add_parser("plan", help="say what a tuning run would take, memory of a step first"))
     _align_command(commands.add_parser("align", help="compare tuned and untuned models by brain alignment"))
     _push_command(commands.add_parser("push", help="publish a tuning run to the Hub"))
     _pull_command(commands.add_parser("pull", help="download and check a published repository"))
@@ -126,6 +127,13 @@ def _inspect(args: argparse.Namespace) -> None:
 
 def _tune_command(parser: argparse.ArgumentParser) -> None:
     from .tuning.command import add_arguments, run
+
+    add_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def _plan_command(parser: argparse.ArgumentParser) -> None:
+    from .tuning.plan_command import add_arguments, run
 
     add_arguments(parser)
     parser.set_defaults(run=run)

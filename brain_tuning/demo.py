@@ -25,7 +25,8 @@ from .corpus.simulator.simulate import Simulation, simulate
 from .errors import BrainTuningError, require_package
 from .hub.card_context import Figure
 from .hub.publish import assemble, repository_name
-from .tuning.loop import TuningJob, tune
+from .tuning.job import TuningJob
+from .tuning.loop import tune
 from .tuning.recipe import Recipe, load_recipe
 from .versions import versions
 

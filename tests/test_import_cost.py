@@ -41,10 +41,10 @@ def test_importing_registers_the_auto_classes_and_nothing_heavy() -> None:
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
     assert told["heavy"] == []
-    assert told["of ours"] == ["errors", "models", "timing"]
+    assert told["of ours"] == ["atomic", "errors", "models", "timing"]
     assert told["config"] == "BrainWavLMConfig"
     assert told["model"] == "BrainWavLMForFMRIEncoding"
     assert told["lazy"]["open_corpus"].startswith("brain_tuning.corpus")
-    assert told["lazy"]["load_adapter"] == "brain_tuning.models.published"
+    assert told["lazy"]["load_adapter"] == "brain_tuning.models.published_adapters"
     assert told["listed"]
     assert told["unknown"] == "module 'brain_tuning' has no attribute 'nonsense'"

@@ -86,10 +86,14 @@ def test_imports_run_downwards() -> None:
 @pytest.mark.parametrize(
     ("module", "line", "text"),
     [
-        ("brain_tuning.corpus.store", "from brain_tuning.models.stem import StemCache", "corpus may not import"),
+        (
+            "brain_tuning.corpus.store",
+            "from brain_tuning.models.frozen_cache import FrozenCache",
+            "corpus may not import",
+        ),
         ("brain_tuning.timing.runs", "def f():\n    from ..corpus import store", "timing may not import"),
         ("brain_tuning.encoding.ridge", "from ..models import adapters", "encoding may not import"),
-        ("brain_tuning.models.stem", "import brain_tuning.features.story", "models may not import"),
+        ("brain_tuning.models.frozen", "import brain_tuning.features.story", "models may not import"),
         ("brain_tuning.tuning.loop", "from brain_tuning.analysis.alignment import align", "tuning may not import"),
         ("brain_tuning.analysis.alignment", "from brain_tuning.tuning.loop import tune", "analysis may not import"),
         ("brain_tuning.analysis.alignment", "from brain_tuning.tuning import loop", "analysis may not import"),
@@ -99,7 +103,7 @@ def test_imports_run_downwards() -> None:
         ("brain_tuning.hub.push", "from brain_tuning import WindowPlan", "is nothing of this package's layers"),
         ("brain_tuning.analysis.alignment", "from brain_tuning.tuning.recipe import Recipe", ""),
         ("brain_tuning.features.story", "from brain_tuning.models.modeling import BrainWavLMForFMRIEncoding", ""),
-        ("brain_tuning.models.stem", "from .families import family_of", ""),
+        ("brain_tuning.models.frozen", "from .families import family_of", ""),
         ("brain_tuning.models", "from .configuration import BrainWavLMConfig", ""),
         ("brain_tuning.hub.push", "import numpy", ""),
         ("brain_tuning.cli", "from .demo import run_demo", ""),

@@ -19,7 +19,8 @@ import torch
 
 from brain_tuning.corpus import Corpus, open_corpus
 from brain_tuning.corpus.simulator.simulate import Simulation, simulate
-from brain_tuning.tuning.loop import TuningJob, tune
+from brain_tuning.tuning.job import TuningJob
+from brain_tuning.tuning.loop import tune
 from brain_tuning.tuning.recipe import Recipe
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -64,8 +65,9 @@ def arguments(job: TuningJob, folder: Path) -> list[str]:
     """The options of training/run.py that stand for a job; its recipe is written below ``folder``."""
     recipe = folder / "recipe.yaml"
     recipe.write_text(json.dumps(job.recipe.to_dict()))  # JSON is YAML
+    subjects = [option for subject in job.subjects for option in ("--subject", subject)]
     return [
-        *("--recipe", str(recipe), "--corpus", job.corpus, "--subject", job.subject, "--roi", job.roi),
+        *("--recipe", str(recipe), "--corpus", job.corpus, *subjects, "--roi", job.roi),
         *("--output", str(job.output), "--save-every", str(job.save_every)),
     ]
 

@@ -19,14 +19,15 @@ from safetensors.numpy import save_file
 
 from brain_tuning.atomic import whole_file
 from brain_tuning.corpus import Corpus, Run, open_corpus
-from brain_tuning.cortex.regions import ALL
+from brain_tuning.cortex.regions import ALL, GROUP
 from brain_tuning.encoding.design import StoryFeatures
 from brain_tuning.encoding.scores import pearson_r
 from brain_tuning.errors import AdapterError
 from brain_tuning.features.low_level import baseline_features
 from brain_tuning.features.story import model_features
+from brain_tuning.models.frozen_cache import FrozenCache
+from brain_tuning.models.head import EncodingHead
 from brain_tuning.models.modeling import BrainWavLMForFMRIEncoding
-from brain_tuning.models.stem import StemCache
 from brain_tuning.shared_files import shared_file
 from brain_tuning.versions import versions
 
@@ -53,7 +54,7 @@ class EvaluationJob:
         backbone: to evaluate when no tuned model is given (with the window plan of ``recipe_config``).
         recipe_config: fields of the model config for that backbone.
         settings: the same for all.
-        stem_cache_mb: memory for outputs of the frozen stem, which tuned and untuned share.
+        cache_mb: memory for outputs of the frozen stem, which tuned and untuned share.
     """
 
     corpus: str
@@ -65,18 +66,18 @@ class EvaluationJob:
     backbone: str | None = None
     recipe_config: Mapping[str, Any] | None = None
     settings: AlignmentSettings = field(default_factory=AlignmentSettings)
-    stem_cache_mb: int = 1024
+    cache_mb: int = 1024
 
 
 def evaluate_models(
-    job: EvaluationJob, *, report: Callable[[str], object] = log.info, stem_cache: StemCache | None = None
+    job: EvaluationJob, *, report: Callable[[str], object] = log.info, cache: FrozenCache | None = None
 ) -> dict[str, Any]:
     """Run the evaluation and write its files.
 
     Args:
         job: what to evaluate.
         report: called with a line of progress now and then.
-        stem_cache: one to share with other work in this process.
+        cache: of frozen outputs, to share with other work in this process.
 
     Returns:
         What ``results.json`` holds: ``rows`` of {subject, region, model, r, r_normalised, ceiling, n_voxels, ...},
@@ -93,12 +94,12 @@ def evaluate_models(
             remedy="pass --model, --baseline or --backbone",
         )
     regions = _reported_regions(job, corpus)
-    tuned = _load_tuned(job.models)
-    cache = stem_cache or StemCache(job.stem_cache_mb * 2**20)
+    tuned = _load_tuned(job.models, job.subject)
+    cache = cache or FrozenCache(job.cache_mb * 2**20)
     models = {**_untuned(job, tuned), **tuned}
     features: dict[str, StoryFeatures] = {}
     for label, model in models.items():
-        model.stem_cache = cache
+        model.frozen_cache = cache
         features[label] = model_features(model, corpus)
     features.update({name: baseline_features(name, corpus) for name in job.baselines})
     measured, pieces, aligned = align(corpus, job.subject, features, job.settings, report=report)
@@ -132,10 +133,13 @@ def model_label(model: BrainWavLMForFMRIEncoding) -> str:
     return f"tuned-{described.get('roi', model.config.default_adapter)}"
 
 
-def _load_tuned(names: tuple[str, ...]) -> dict[str, BrainWavLMForFMRIEncoding]:
+def _load_tuned(names: tuple[str, ...], subject: str) -> dict[str, BrainWavLMForFMRIEncoding]:
     loaded: dict[str, BrainWavLMForFMRIEncoding] = {}
     for name in names:
-        model = BrainWavLMForFMRIEncoding.from_pretrained(_place_of_model(name))
+        model = BrainWavLMForFMRIEncoding.from_pretrained(_place_of_model(name), adapter="all")
+        own = [key for key, said in (model.config.adapters or {}).items() if said.get("subject") == subject]
+        if own and str(model.config.default_adapter) not in own:
+            model.set_adapter(own[0])
         label = model_label(model.eval())
         if label in loaded:
             raise AdapterError(
@@ -162,10 +166,10 @@ def _place_of_model(name: str) -> str | Path:
 
 def _untuned(job: EvaluationJob, tuned: dict[str, BrainWavLMForFMRIEncoding]) -> dict[str, BrainWavLMForFMRIEncoding]:
     """The backbone that the tuned models started from, with their layer and window plan."""
-    fields = ("layer", "context_s", "stride_s", "read", "lanczos_lobes")
+    fields = ("layer", "context_s", "stride_s", "read", "lanczos_lobes", "first_adapted_layer")
     plans = {
         (config.base_model_name_or_path, config.base_model_revision, *(getattr(config, f) for f in fields))
-        for config in (model.config for model in tuned.values())
+        for config in (model.config.judging() for model in tuned.values())
     }
     if len(plans) > 1:
         raise AdapterError(
@@ -186,14 +190,16 @@ def _untuned(job: EvaluationJob, tuned: dict[str, BrainWavLMForFMRIEncoding]) ->
 def _head_predictions(
     tuned: dict[str, BrainWavLMForFMRIEncoding], corpus: Corpus, pieces: list[Run]
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """What each tuned model itself predicts for the test stories, and for which voxels."""
-    return {
-        label: (
-            np.concatenate([model.predict(corpus.audio(run.story), run.tr_times_s) for run in pieces]),
-            model.head.voxels.cpu().numpy(),
-        )
-        for label, model in tuned.items()
-    }
+    """What each model tuned on these voxels itself predicts for the test stories, and for which voxels."""
+    predictions = {}
+    for label, model in tuned.items():
+        head = model.head
+        described = (model.config.adapters or {})[str(model.config.default_adapter)]
+        # The head of another subject predicts that subject's voxels; of a shared one voxels are common vertices.
+        if isinstance(head, EncodingHead) and described.get("subject") in (pieces[0].subject, GROUP):
+            predicted = [model.predict(corpus.audio(run.story), run.tr_times_s) for run in pieces]
+            predictions[label] = np.concatenate(predicted), head.voxels.cpu().numpy()
+    return predictions
 
 
 def _voxelwise(result: Alignment, measured: np.ndarray) -> np.ndarray:
@@ -263,7 +269,7 @@ def _reported_regions(job: EvaluationJob, corpus: Corpus) -> dict[str, np.ndarra
 
 
 def _described(model: BrainWavLMForFMRIEncoding) -> dict[str, Any]:
-    config = model.config
+    config = model.config.judging()
     return {
         "backbone": config.base_model_name_or_path,
         "revision": config.base_model_revision,

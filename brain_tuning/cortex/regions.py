@@ -10,6 +10,8 @@ from brain_tuning.errors import RegionError
 
 #: names every corpus understands without storing them
 ALL = "all"
+#: what stands for the subject of an adapter whose head several subjects share
+GROUP = "group"
 
 
 def select_voxels(roi: str, regions: Mapping[str, np.ndarray], usable: np.ndarray, *, subject: str = "") -> np.ndarray:
@@ -38,6 +40,33 @@ def select_voxels(roi: str, regions: Mapping[str, np.ndarray], usable: np.ndarra
             where=f"subject {subject}",
             expected="at least one voxel that is neither NaN, constant nor excluded",
             remedy="see `brain-tuning corpus inspect` for the voxel ledger",
+        )
+    return chosen
+
+
+def above_ceiling(voxels: np.ndarray, noise_ceiling: np.ndarray, least: float, *, subject: str = "") -> np.ndarray:
+    """Those of some voxels whose noise ceiling is above ``least``; an unknown ceiling is not.
+
+    Args:
+        voxels: ascending indices, (n_voxels,).
+        noise_ceiling: of all voxels of the subject, NaN where it is not known.
+        least: ceiling that is not enough.
+        subject: named in errors.
+
+    Raises:
+        RegionError: none is left.
+
+    Source: Moussa et al. 2025 tune on voxels above 0.4.
+    """
+    chosen = voxels[noise_ceiling[voxels] > least]
+    if chosen.size == 0:
+        known = noise_ceiling[voxels][np.isfinite(noise_ceiling[voxels])]
+        highest = f"the highest ceiling here is {known.max():.3f}" if known.size else "none of these ceilings is known"
+        raise RegionError(
+            f"none of {voxels.size} voxels has a noise ceiling above {least}",
+            where=f"subject {subject}",
+            expected=f"at least one voxel; {highest}",
+            remedy="lower min_noise_ceiling in the recipe, or repeat a test story so that ceilings are known",
         )
     return chosen
 

@@ -127,7 +127,7 @@ def _card(
         base_revision=revision,
         adapters=tuple(config.adapters or {}),
         default_adapter=str(config.default_adapter),
-        subjects=(described["subject"],),
+        subjects=tuple(described["subjects"]),
         region=described["roi"],
         n_voxels=described["n_voxels"],
         corpus_name=corpus["name"],

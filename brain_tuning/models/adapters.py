@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
@@ -18,13 +19,14 @@ from .families import family_of
 LORA_KEYS = ("r", "lora_alpha", "lora_dropout", "target_modules")
 
 
-def lora_config(backbone: PreTrainedModel, lora: dict, layer: int) -> LoraConfig:
-    """PEFT's config of adapters on the layers that are computed.
+def lora_config(backbone: PreTrainedModel, lora: dict, layers: Sequence[int]) -> LoraConfig:
+    """PEFT's config of adapters on some layers.
 
     Args:
         backbone: of a known family.
-        lora: r, lora_alpha, lora_dropout, target_modules.
-        layer: ``hidden_states`` index that is read: LoRA above it would never receive a gradient.
+        lora: r, lora_alpha, lora_dropout, target_modules; targets by their roles (``q_proj``, ...) or by this
+            family's own names.
+        layers: that carry adapters.
 
     Raises:
         AdapterError: an unknown key, no target, or one that LoRA cannot reach in this family.
@@ -32,18 +34,20 @@ def lora_config(backbone: PreTrainedModel, lora: dict, layer: int) -> LoraConfig
     unknown = sorted(set(lora) - set(LORA_KEYS))
     if unknown:
         raise AdapterError(f"unknown LoRA key {unknown[0]!r}", expected=f"some of {', '.join(LORA_KEYS)}")
-    allowed = family_of(backbone.config).lora_targets
+    family = family_of(backbone.config)
+    allowed = list(family.lora_targets.values())
     if not lora.get("target_modules"):
         raise AdapterError("the LoRA settings name no target_modules", expected=f"some of {', '.join(allowed)}")
-    wrong = sorted(set(lora["target_modules"]) - set(allowed))
+    targets = family.target_names(lora["target_modules"])
+    wrong = sorted(set(targets) - set(allowed))
     if wrong:
         raise AdapterError(
             f"LoRA cannot go to {wrong[0]!r} of a {backbone.config.model_type} backbone",
             expected=f"some of {', '.join(allowed)}",
         )
     return LoraConfig(
-        **{**lora, "target_modules": list(lora["target_modules"])},
-        layers_to_transform=list(range(layer)),
+        **{**lora, "target_modules": targets},
+        layers_to_transform=list(layers),
         layers_pattern="layers",
     )
 
@@ -77,8 +81,32 @@ def adapter_parameters(backbone: nn.Module, name: str) -> dict[str, nn.Parameter
     }
 
 
-def merged_state_dict(backbone: nn.Module, name: str | None, sign: float = 1.0) -> dict[str, torch.Tensor]:
-    """State dict of a plain backbone (stock names) with ``sign`` x the adapter's delta added, in float32."""
+def renamed(key: str, adapter: str) -> str:
+    """The name that one adapter's tensor has in another adapter: ``<module>.lora_A.<adapter>.weight``."""
+    owner, _, leaf = key.rpartition(".")
+    return f"{owner.rpartition('.')[0]}.{adapter}.{leaf}"
+
+
+def detach(backbone: nn.Module, name: str) -> None:
+    """Remove one adapter, in place; the projections stay wrapped."""
+    for module in tuner_layers(backbone).values():
+        if name in module.active_adapters:
+            # PEFT would make another adapter the active one.
+            module.set_adapter([key for key in module.active_adapters if key != name])
+        module.delete_adapter(name)
+    getattr(backbone, "peft_config", {}).pop(name, None)
+
+
+def merged_state_dict(backbone: nn.Module, adapter: str | Mapping[str, float] | None) -> dict[str, torch.Tensor]:
+    """State dict of a plain backbone (stock names) with the adapters' deltas added, in float32.
+
+    ``W + sum_i weight_i (alpha / r) B_i A_i``, which is exact for any number of adapters.
+
+    Args:
+        backbone: with adapters attached.
+        adapter: the one that is merged; or adapter -> weight, e.g. halves for the mean of two; None for none.
+    """
+    weights = {adapter: 1.0} if isinstance(adapter, str) else dict(adapter or {})
     tuned = tuner_layers(backbone)
     plain: dict[str, torch.Tensor] = {}
     for key, value in backbone.state_dict().items():
@@ -88,11 +116,34 @@ def merged_state_dict(backbone: nn.Module, name: str | None, sign: float = 1.0) 
         if owner.endswith(".base_layer"):
             owner = owner.removesuffix(".base_layer")
             value = value.detach().float().clone()
-            if leaf == "weight" and name is not None and name in tuned[owner].lora_A:
-                value += sign * tuned[owner].get_delta_weight(name).detach().float()
+            for name, weight in weights.items():
+                if leaf == "weight" and name in tuned[owner].lora_A:
+                    value += weight * tuned[owner].get_delta_weight(name).detach().float()
             key = f"{owner}.{leaf}"
         plain[key] = value.detach().clone()
     return plain
+
+
+@contextmanager
+def mixed(backbone: nn.Module, names: Sequence[str]) -> Iterator[None]:
+    """For a while, give each window of a batch an adapter of its own.
+
+    Args:
+        backbone: with these adapters attached.
+        names: adapter of each window, in the batch's order; ``"__base__"`` for none.
+    """
+
+    def name_them(module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        return args, {**kwargs, "adapter_names": list(names)}
+
+    hooks = [
+        module.register_forward_pre_hook(name_them, with_kwargs=True) for module in tuner_layers(backbone).values()
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def audit_gradients(backbone: nn.Module, name: str, output: Callable[[], torch.Tensor], *, reread: bool = True) -> int:

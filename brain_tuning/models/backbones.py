@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel, Wav2Vec2FeatureExtractor
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, Wav2Vec2FeatureExtractor
 
 from brain_tuning.errors import BackboneError
 
@@ -81,21 +83,22 @@ def pinned_revision(name: str, revision: str | None) -> str | None:
 
 
 def expects_normalised_input(name: str, revision: str | None = None) -> bool:
-    """Whether a backbone was trained on input of zero mean and unit variance (WavLM large was, base+ was not).
+    """Whether a backbone expects input of zero mean and unit variance (wav2vec 2.0 does, WavLM base+ does not).
 
     Args:
         name, revision: see :func:`load_backbone_config`.
 
     Returns:
-        ``do_normalize`` of its preprocessor_config.json; False if it has none.
+        ``do_normalize`` of its preprocessor_config.json; if that says nothing, what its family is used to.
     """
+    usual = family_of(load_backbone_config(name, revision)).normalise_input
     try:
         said, _ = Wav2Vec2FeatureExtractor.get_feature_extractor_dict(
             backbone_location(name), revision="main" if name in BUNDLED else revision or "main"
         )
     except OSError:
-        return False
-    return bool(said.get("do_normalize", False))
+        return usual
+    return bool(said.get("do_normalize", usual))
 
 
 def load_backbone(name: str, revision: str | None = None, *, dropout: bool = False) -> PreTrainedModel:
@@ -110,14 +113,15 @@ def load_backbone(name: str, revision: str | None = None, *, dropout: bool = Fal
         BackboneError: as :func:`load_backbone_config`; also if a weight is missing from the checkpoint.
     """
     config = load_backbone_config(name, revision)
-    kept = config if dropout else quiet_config(config)
+    kept, family = config if dropout else quiet_config(config), family_of(config)
     try:
-        backbone, report = AutoModel.from_pretrained(
+        loaded: Any = family.encoder_class.from_pretrained(
             backbone_location(name),
             config=kept,
             revision="main" if name in BUNDLED else revision or "main",
             dtype=torch.float32,
             output_loading_info=True,
+            key_mapping={f"^{re.escape(prefix)}": "" for prefix in family.prefixes} or None,
         )
     except Exception as error:  # safetensors, OS and hub errors share no base class
         raise BackboneError(
@@ -125,18 +129,46 @@ def load_backbone(name: str, revision: str | None = None, *, dropout: bool = Fal
             where=name,
             remedy="download it again",
         ) from error
+    backbone, report = loaded
     if report["missing_keys"]:
         raise BackboneError(
             f"{len(report['missing_keys'])} weights are missing from the backbone's checkpoint",
             where=f"{name}: {sorted(report['missing_keys'])[0]}",
             remedy="use a complete checkpoint of the encoder",
         )
-    family_of(config).prepare(backbone)
+    family.prepare(backbone)
     return backbone
 
 
 def empty_backbone(config: PreTrainedConfig, *, dropout: bool = False) -> PreTrainedModel:
     """A backbone of the given shape whose weights are still to be loaded."""
-    backbone = AutoModel.from_config(config if dropout else quiet_config(config))
-    family_of(config).prepare(backbone)
+    family = family_of(config)
+    backbone = family.encoder_class._from_config(config if dropout else quiet_config(config))
+    family.prepare(backbone)
     return backbone
+
+
+def load_whole_model(name: str, revision: str | None = None) -> PreTrainedModel:
+    """The whole model that a backbone is the encoder of, e.g. Whisper with its decoder, in float32.
+
+    Args:
+        name, revision: see :func:`load_backbone_config`.
+
+    Raises:
+        BackboneError: the checkpoint holds no such model.
+    """
+    config = load_backbone_config(name, revision)
+    loaded: Any = family_of(config).whole_class.from_pretrained(
+        backbone_location(name),
+        revision="main" if name in BUNDLED else revision or "main",
+        dtype=torch.float32,
+        output_loading_info=True,
+    )
+    whole, report = loaded
+    if report["missing_keys"]:
+        raise BackboneError(
+            f"the checkpoint is no complete {type(whole).__name__}, which is what would be published",
+            where=f"{name}: {min(report['missing_keys'])} is missing",
+            remedy="start from a complete checkpoint, or publish the adapter alone (--adapters-only)",
+        )
+    return whole

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig
@@ -23,13 +24,20 @@ class BrainEncodingConfig(PreTrainedConfig):
         normalise_input: whether the backbone expects windows of zero mean and unit variance (its
             preprocessor_config.json says so).
         layer: index into ``hidden_states`` that is read; layers above it are not computed.
-        context_s, stride_s, read: the :class:`~brain_tuning.timing.WindowPlan`, seconds.
+        context_s, stride_s, read: the :class:`~brain_tuning.timing.WindowPlan`, seconds; ``read`` may also be
+            ``"convolution"`` where ``history_trs`` is set.
+        history_trs: cut one window a TR instead, of its own audio and that of so many TRs before it; what is read of
+            it is the TR's feature. None for windows every ``stride_s``.
+        convolution: channels, kernel_frames and stride_frames of the head's convolution, for that read.
         lanczos_lobes: half width of the Lanczos filter from frames to TRs, in TRs.
         tr_s: repetition time the model was tuned at, seconds.
         delays_trs: FIR delays, TRs.
+        normalise_features: whether features are z-scored over time before the delays.
         bottleneck: width of the low-rank readout; 0 is a direct linear readout.
+        first_adapted_layer: layers below it are neither tuned nor given adapters, and are computed without gradients.
         lora: rank, alpha, dropout and targets of the adapters; None is full fine-tuning.
-        adapters: adapter name -> {"subject", "roi", "n_voxels", ...}.
+        adapters: adapter name -> {"subject", "roi", "n_voxels", ...}; while several subjects are tuned together,
+            {"subjects": {subject: n_voxels}, "readout", "roi", ...}.
         default_adapter: the adapter in use.
         backbone_dropout: keep the backbone's own dropout while tuning. Its LayerDrop and SpecAugment are never
             applied.
@@ -52,10 +60,14 @@ class BrainEncodingConfig(PreTrainedConfig):
     context_s: float = 3.75
     stride_s: float = 0.25
     read: str = "last"
+    history_trs: int | None = None
+    convolution: dict | None = None
     lanczos_lobes: int = 3
     tr_s: float = 2.0
     delays_trs: list[int] | tuple[int, ...] = (1, 2, 3, 4)
+    normalise_features: bool = True
     bottleneck: int = 100
+    first_adapted_layer: int = 0
     lora: dict | None = None
     adapters: dict | None = None
     default_adapter: str | None = None
@@ -74,6 +86,24 @@ class BrainEncodingConfig(PreTrainedConfig):
     def window_plan(self) -> WindowPlan:
         """How stories are cut into windows."""
         return WindowPlan(self.context_s, self.stride_s, self.read)
+
+    def judging(self) -> BrainEncodingConfig:
+        """How features are made that a model is judged by: windows every ``stride_s``, filtered to TRs.
+
+        A model tuned on one window a TR is judged by windows of that length, of which the last TR's frames are kept,
+        so that a ridge with FIR delays sees each moment once (as in Moussa et al. 2025, at a coarser stride).
+        """
+        if self.history_trs is None:
+            return self
+        judged = copy.copy(self)
+        judged.history_trs, judged.convolution, judged.read = None, None, "all"
+        judged.context_s, judged.stride_s = self.history_trs * self.tr_s, self.tr_s
+        return judged
+
+    @property
+    def adapted_layers(self) -> range:
+        """Layers that are tuned or carry adapters: those above the read layer would never receive a gradient."""
+        return range(self.first_adapted_layer, self.layer)
 
     @property
     def frame_grid(self) -> FrameGrid:

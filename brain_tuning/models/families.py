@@ -3,89 +3,342 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import importlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedConfig
+from torch.nn import functional
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from brain_tuning.errors import BackboneError
 from brain_tuning.timing import FrameGrid
 
+from . import whisper_mel
 from .wavlm_attention import use_projected_attention
+
+#: what recipes call the six projections of a layer; a family may have other names for them
+ROLES = ("q_proj", "k_proj", "v_proj", "out_proj", "intermediate_dense", "output_dense")
 
 
 @dataclass(frozen=True)
 class Family:
     """What the package must know of one family.
 
+    A backbone is the encoder alone: audio -> stem -> ``enter`` -> layers. A published root is the whole model,
+    so that its other parts (a decoder, say) keep working.
+
     Args:
-        model_type: transformers' name of it.
-        lora_targets: names of the projections LoRA may go to.
-        prepare: makes a freshly built backbone ready for LoRA, in place.
-        stem: (backbone, input_values (batch, samples)) -> (batch, frames, channels), the convolutions, which
-            no recipe tunes.
-        hidden_state: (backbone, stem output, layer) -> (batch, frames, width), equal to transformers'
-            ``hidden_states[layer]`` without computing the layers above.
+        encoder_path: module and name of transformers' class of the backbone; imported when it is needed.
+        stem: (backbone, windows (batch, samples) float32) -> (batch, frames, channels): the convolutions, which no
+            recipe tunes.
+        stem_modules: the modules whose weights decide what ``stem`` gives.
+        enter: (backbone, stem output) -> (batch, frames, width), transformers' ``hidden_states[0]``.
+        run: (backbone, hidden state, first, stop) -> ``hidden_states[stop]`` from ``hidden_states[first]``.
         layers: the backbone's list of transformer layers.
+        frame_grid: (config, Hz) -> hop and receptive field of its frames.
+        lora_targets: role -> this family's name of it; LoRA may go to these.
         quiet: config values that switch off SpecAugment, LayerDrop and dropout.
+        padding_is_exact: whether features of a padded window with an attention mask are those of the window alone.
+        why_padding_changes: said when a padded batch is refused.
+        normalise_input: whether its checkpoints expect windows of zero mean and unit variance, unless their
+            preprocessor_config.json says otherwise.
+        prepare: makes a freshly built backbone ready for LoRA, in place.
+        whole_path: class of the model that is published; None if the backbone is all of it.
+        prefixes: what the whole model's checkpoints put before the encoder's tensor names.
     """
 
-    model_type: str
-    lora_targets: tuple[str, ...]
-    prepare: Callable[[nn.Module], object]
-    stem: Callable[[nn.Module, torch.Tensor], torch.Tensor]
-    hidden_state: Callable[[nn.Module, torch.Tensor, int], torch.Tensor]
-    layers: Callable[[nn.Module], nn.ModuleList]
-    quiet: tuple[tuple[str, object], ...]
+    encoder_path: str
+    stem: Callable[[Any, torch.Tensor], torch.Tensor]
+    stem_modules: Callable[[Any], list[nn.Module]]
+    enter: Callable[[Any, torch.Tensor], torch.Tensor]
+    run: Callable[[Any, torch.Tensor, int, int], torch.Tensor]
+    layers: Callable[[Any], nn.ModuleList]
+    frame_grid: Callable[[Any, int], FrameGrid]
+    lora_targets: Mapping[str, str]
+    quiet: Mapping[str, object]
+    padding_is_exact: Callable[[Any], bool]
+    why_padding_changes: str
+    normalise_input: bool
+    prepare: Callable[[Any], object]
+    whole_path: str | None = None
+    prefixes: tuple[str, ...] = ()
+
+    @property
+    def encoder_class(self) -> type[PreTrainedModel]:
+        """transformers' class of the backbone."""
+        return _imported(self.encoder_path)
+
+    @property
+    def whole_class(self) -> type[PreTrainedModel]:
+        """transformers' class of the model that is published."""
+        return _imported(self.whole_path or self.encoder_path)
+
+    def target_names(self, roles: list[str] | tuple[str, ...]) -> list[str]:
+        """This family's names of the projections that a recipe names; names it does not know stay as they are."""
+        return [self.lora_targets.get(role, role) for role in roles]
 
 
-def _prepare_wavlm(backbone: Any) -> None:
-    use_projected_attention(backbone)
+def _imported(path: str) -> Any:
+    module, _, name = path.rpartition(".")
+    return getattr(importlib.import_module(module), name)
+
+
+# wav2vec 2.0 and its relatives: seven convolutions, a projection, positions by convolution.
+
+
+def _convolutions(backbone: Any, windows: torch.Tensor) -> torch.Tensor:
+    return backbone.feature_extractor(windows.to(backbone.dtype)).transpose(1, 2)
+
+
+def _feature_extractor(backbone: Any) -> list[nn.Module]:
+    return [backbone.feature_extractor]
+
+
+def _freeze_feature_encoder(backbone: Any) -> None:
     # Without this the stem marks its input as needing a gradient, and backward runs through all of it.
-    backbone.freeze_feature_encoder()
+    backbone.feature_extractor._freeze_parameters()
 
 
-def _wavlm_stem(backbone: Any, input_values: torch.Tensor) -> torch.Tensor:
-    return backbone.feature_extractor(input_values).transpose(1, 2)
+def _convolution_grid(config: Any, sampling_rate_hz: int) -> FrameGrid:
+    hop, field = 1, 1
+    for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
+        field += (kernel - 1) * hop
+        hop *= stride
+    return FrameGrid(sampling_rate_hz, hop, field)
 
 
-def _wavlm_hidden_state(backbone: Any, stem_output: torch.Tensor, layer: int) -> torch.Tensor:
+def _projected(backbone: Any, stem_output: torch.Tensor) -> torch.Tensor:
+    projected = backbone.feature_projection(stem_output)
+    return projected[0] if isinstance(projected, tuple) else projected  # HuBERT gives the one, the others two
+
+
+def _enter_wav2vec2(backbone: Any, stem_output: torch.Tensor) -> torch.Tensor:
     # Neither SpecAugment nor LayerDrop is here: the one refuses short windows, the other moves the layers.
-    hidden, _ = backbone.feature_projection(stem_output)
+    hidden = _projected(backbone, stem_output)
     encoder = backbone.encoder
     hidden = hidden + encoder.pos_conv_embed(hidden)
     if not backbone.config.do_stable_layer_norm:
         hidden = encoder.layer_norm(hidden)
-    hidden = encoder.dropout(hidden)
-    position_bias = None
-    for index, block in enumerate(encoder.layers[:layer]):
-        hidden, position_bias = block(hidden, position_bias=position_bias, index=index)
+    return encoder.dropout(hidden)
+
+
+def _run_wav2vec2(backbone: Any, hidden: torch.Tensor, first: int, stop: int) -> torch.Tensor:
+    for block in backbone.encoder.layers[first:stop]:
+        hidden = block(hidden, attention_mask=None)
     return hidden
 
 
-def _wavlm_layers(backbone: Any) -> nn.ModuleList:
+def _run_wavlm(backbone: Any, hidden: torch.Tensor, first: int, stop: int) -> torch.Tensor:
+    layers = backbone.encoder.layers
+    # The first layer holds the position bias of all.
+    position_bias = layers[0].attention.distance_bias(hidden.shape[1]) if first else None
+    for index in range(first, stop):
+        hidden, position_bias = layers[index](hidden, position_bias=position_bias, index=index)
+    return hidden
+
+
+def _prepare_wavlm(backbone: Any) -> None:
+    use_projected_attention(backbone)
+    _freeze_feature_encoder(backbone)
+
+
+class _FrozenBatchNorm(nn.BatchNorm1d):
+    """Batch norm with its pretrained statistics, while tuning as well: they are no part of an adapter."""
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        return functional.batch_norm(
+            values, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
+        )
+
+
+def _prepare_conformer(backbone: Any) -> None:
+    _freeze_feature_encoder(backbone)
+    for module in backbone.modules():
+        if type(module) is nn.BatchNorm1d:
+            module.__class__ = _FrozenBatchNorm
+
+
+def _enter_conformer(backbone: Any, stem_output: torch.Tensor) -> torch.Tensor:
+    return backbone.encoder.dropout(_projected(backbone, stem_output))
+
+
+def _run_conformer(backbone: Any, hidden: torch.Tensor, first: int, stop: int) -> torch.Tensor:
+    positions = backbone.encoder.embed_positions
+    # In float32: transformers keeps its table of positions in the type it was last asked in, rounded for good.
+    relative = None if positions is None else positions(hidden.float()).to(hidden.dtype)
+    for block in backbone.encoder.layers[first:stop]:
+        hidden = block(hidden, attention_mask=None, relative_position_embeddings=relative)
+    return hidden
+
+
+def _encoder_layers(backbone: Any) -> nn.ModuleList:
     return backbone.encoder.layers
 
 
+# Whisper: a spectrogram, two convolutions, a table of positions.
+
+
+def _whisper_stem(backbone: Any, windows: torch.Tensor) -> torch.Tensor:
+    mel = whisper_mel.log_mel(windows, backbone.num_mel_bins).to(backbone.conv1.weight.dtype)
+    hidden = functional.gelu(backbone.conv1(mel))
+    return functional.gelu(backbone.conv2(hidden)).transpose(1, 2)
+
+
+def _enter_whisper(backbone: Any, stem_output: torch.Tensor) -> torch.Tensor:
+    hidden = stem_output + backbone.embed_positions.weight[: stem_output.shape[1]]
+    return functional.dropout(hidden, p=backbone.dropout, training=backbone.training)
+
+
+def _run_whisper(backbone: Any, hidden: torch.Tensor, first: int, stop: int) -> torch.Tensor:
+    for block in backbone.layers[first:stop]:
+        hidden = block(hidden, None)
+    # transformers' last hidden state is the normalised one.
+    return backbone.layer_norm(hidden) if stop == len(backbone.layers) else hidden
+
+
+def _whisper_grid(config: Any, sampling_rate_hz: int) -> FrameGrid:
+    # A frame sees 5 columns of 400 samples, 160 apart, and is centred on the third. Columns are centred on their
+    # samples by reflection, and the last column is dropped.
+    hop = 2 * whisper_mel.HOP_SAMPLES
+    field = 4 * whisper_mel.HOP_SAMPLES + whisper_mel.N_FFT
+    return FrameGrid(
+        sampling_rate_hz,
+        hop,
+        field,
+        padding_samples=(field // 2, field // 2 - whisper_mel.HOP_SAMPLES),
+        shortest_samples=whisper_mel.N_FFT,
+        longest_samples=config.max_source_positions * hop,
+    )
+
+
+# SpeechT5: wav2vec 2.0's stem with two kinds of positions, and relative ones in attention.
+
+
+def _speecht5_stem(backbone: Any, windows: torch.Tensor) -> torch.Tensor:
+    return backbone.prenet.feature_encoder(windows.to(backbone.dtype)).transpose(1, 2)
+
+
+def _enter_speecht5(backbone: Any, stem_output: torch.Tensor) -> torch.Tensor:
+    prenet, encoder = backbone.prenet, backbone.wrapped_encoder
+    hidden, _ = prenet.feature_projection(stem_output)
+    hidden = hidden + prenet.pos_conv_embed(hidden)
+    nothing_padded = torch.zeros(hidden.shape[:2], dtype=torch.long, device=hidden.device)
+    hidden = hidden + prenet.pos_sinusoidal_embed(nothing_padded)
+    return encoder.dropout(encoder.layer_norm(hidden))
+
+
+def _run_speecht5(backbone: Any, hidden: torch.Tensor, first: int, stop: int) -> torch.Tensor:
+    encoder = backbone.wrapped_encoder
+    position_bias = encoder.embed_positions(hidden)
+    for block in encoder.layers[first:stop]:
+        hidden = block(hidden, attention_mask=None, position_bias=position_bias)[0]
+    return hidden
+
+
+def _layer_norm_stem(config: Any) -> bool:
+    return config.feat_extract_norm == "layer"
+
+
+_NORM_SPANS_TIME = (
+    "the group norm of its first convolution spans the whole window, so that appended silence changes every frame"
+)
+
+_SAME_NAMES = {role: role for role in ROLES}
+
+_QUIET_WAV2VEC2 = {
+    "apply_spec_augment": False,
+    "layerdrop": 0.0,
+    "hidden_dropout": 0.0,
+    "attention_dropout": 0.0,
+    "activation_dropout": 0.0,
+    "feat_proj_dropout": 0.0,
+}
+
+
+def _wav2vec2_like(encoder_path: str, **special: Any) -> Family:
+    values: dict[str, Any] = {
+        "stem": _convolutions,
+        "stem_modules": _feature_extractor,
+        "enter": _enter_wav2vec2,
+        "run": _run_wav2vec2,
+        "layers": _encoder_layers,
+        "frame_grid": _convolution_grid,
+        "lora_targets": _SAME_NAMES,
+        "quiet": _QUIET_WAV2VEC2,
+        "padding_is_exact": _layer_norm_stem,
+        "why_padding_changes": _NORM_SPANS_TIME,
+        "normalise_input": True,
+        "prepare": _freeze_feature_encoder,
+    }
+    return Family(encoder_path, **{**values, **special})
+
+
+#: transformers' ``model_type`` -> family
 FAMILIES: dict[str, Family] = {
-    "wavlm": Family(
-        model_type="wavlm",
-        lora_targets=("q_proj", "k_proj", "v_proj", "out_proj", "intermediate_dense", "output_dense"),
-        prepare=_prepare_wavlm,
-        stem=_wavlm_stem,
-        hidden_state=_wavlm_hidden_state,
-        layers=_wavlm_layers,
-        quiet=(
-            ("apply_spec_augment", False),
-            ("layerdrop", 0.0),
-            ("hidden_dropout", 0.0),
-            ("attention_dropout", 0.0),
-            ("activation_dropout", 0.0),
-            ("feat_proj_dropout", 0.0),
-        ),
+    "wavlm": _wav2vec2_like("transformers.WavLMModel", run=_run_wavlm, prepare=_prepare_wavlm, normalise_input=False),
+    "wav2vec2": _wav2vec2_like("transformers.Wav2Vec2Model"),
+    "wav2vec2-conformer": _wav2vec2_like(
+        "transformers.Wav2Vec2ConformerModel",
+        enter=_enter_conformer,
+        run=_run_conformer,
+        lora_targets={"q_proj": "linear_q", "k_proj": "linear_k", "v_proj": "linear_v", "out_proj": "linear_out"}
+        | {role: role for role in ROLES[4:]},
+        quiet=_QUIET_WAV2VEC2 | {"conformer_conv_dropout": 0.0},
+        padding_is_exact=lambda config: False,
+        why_padding_changes="its convolution modules mix each frame with those appended to it",
+        prepare=_prepare_conformer,
+    ),
+    "hubert": _wav2vec2_like("transformers.HubertModel"),
+    "whisper": Family(
+        "transformers.models.whisper.modeling_whisper.WhisperEncoder",
+        stem=_whisper_stem,
+        stem_modules=lambda backbone: [backbone.conv1, backbone.conv2],
+        enter=_enter_whisper,
+        run=_run_whisper,
+        layers=lambda backbone: backbone.layers,
+        frame_grid=_whisper_grid,
+        lora_targets=_SAME_NAMES | {"intermediate_dense": "fc1", "output_dense": "fc2"},
+        quiet={
+            "apply_spec_augment": False,
+            "encoder_layerdrop": 0.0,
+            "dropout": 0.0,
+            "attention_dropout": 0.0,
+            "activation_dropout": 0.0,
+        },
+        padding_is_exact=lambda config: False,
+        why_padding_changes="it has no attention mask, so that every frame attends to appended silence",
+        normalise_input=False,
+        prepare=lambda backbone: None,
+        whole_path="transformers.WhisperForConditionalGeneration",
+        prefixes=("model.encoder.", "encoder."),
+    ),
+    "speecht5": Family(
+        "transformers.models.speecht5.modeling_speecht5.SpeechT5EncoderWithSpeechPrenet",
+        stem=_speecht5_stem,
+        stem_modules=lambda backbone: [backbone.prenet.feature_encoder],
+        enter=_enter_speecht5,
+        run=_run_speecht5,
+        layers=lambda backbone: backbone.wrapped_encoder.layers,
+        frame_grid=_convolution_grid,
+        lora_targets=_SAME_NAMES,
+        quiet={
+            "apply_spec_augment": False,
+            "encoder_layerdrop": 0.0,
+            "hidden_dropout": 0.0,
+            "attention_dropout": 0.0,
+            "activation_dropout": 0.0,
+            "feat_proj_dropout": 0.0,
+            "positional_dropout": 0.0,
+        },
+        padding_is_exact=_layer_norm_stem,
+        why_padding_changes=_NORM_SPANS_TIME,
+        normalise_input=False,
+        prepare=lambda backbone: backbone.prenet.freeze_feature_encoder(),
+        whole_path="transformers.SpeechT5ForSpeechToText",
+        prefixes=("speecht5.encoder.",),
     ),
 }
 
@@ -107,7 +360,7 @@ def family_named(model_type: str, where: str = "") -> Family:
     """
     if model_type not in FAMILIES:
         raise BackboneError(
-            f"a model of type {model_type!r} cannot be brain-tuned",
+            f"a model of type {model_type!r} cannot be brain-tuned: it is not a speech encoder known here",
             where=where,
             expected=f"one of {', '.join(FAMILIES)}",
             remedy="choose another --backbone, e.g. microsoft/wavlm-base-plus",
@@ -118,15 +371,57 @@ def family_named(model_type: str, where: str = "") -> Family:
 def quiet_config(config: PreTrainedConfig) -> PreTrainedConfig:
     """A copy of a backbone config with SpecAugment, LayerDrop and every dropout switched off."""
     quiet = copy.deepcopy(config)
-    for key, value in family_of(config).quiet:
+    for key, value in family_of(config).quiet.items():
         setattr(quiet, key, value)
     return quiet
 
 
 def frame_grid(config: PreTrainedConfig, sampling_rate_hz: int) -> FrameGrid:
-    """Hop and receptive field of a convolutional stem, from its kernel and stride lists."""
-    hop, field = 1, 1
-    for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
-        field += (kernel - 1) * hop
-        hop *= stride
-    return FrameGrid(sampling_rate_hz, hop, field)
+    """Hop and receptive field of a backbone's frames."""
+    return family_of(config).frame_grid(config, sampling_rate_hz)
+
+
+def hidden_state(backbone: PreTrainedModel, windows: torch.Tensor, layer: int) -> torch.Tensor:
+    """transformers' ``hidden_states[layer]`` of equally long windows, without computing the layers above.
+
+    Args:
+        backbone: of a known family.
+        windows: (n_windows, n_samples).
+        layer: index into ``hidden_states``.
+
+    Returns:
+        (n_windows, frames, width).
+    """
+    family = family_of(backbone.config)
+    return family.run(backbone, family.enter(backbone, family.stem(backbone, windows)), 0, layer)
+
+
+def encoder_state(family: Family, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The encoder's tensors, under its own names, out of a whole model's state dict."""
+    for prefix in family.prefixes:
+        found = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        if found:
+            return found
+    return dict(tensors)
+
+
+def check_padding(config: PreTrainedConfig, attention_mask: torch.Tensor) -> None:
+    """Refuse a padded batch for a backbone whose features padding changes.
+
+    Args:
+        config: of the backbone.
+        attention_mask: (batch, samples), 0 where a window is padded.
+
+    Raises:
+        BackboneError: something is padded, and the backbone does not bear it.
+    """
+    family = family_of(config)
+    n_padded = int((attention_mask == 0).any(1).sum())
+    if n_padded and not family.padding_is_exact(config):
+        raise BackboneError(
+            f"{n_padded} of {len(attention_mask)} windows are padded, which changes the features of this backbone: "
+            + family.why_padding_changes,
+            where=f"{config.model_type} {getattr(config, '_name_or_path', '')}".strip(),
+            expected="windows of equal length without padding",
+            remedy="call the model once for each length",
+        )

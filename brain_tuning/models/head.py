@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
@@ -63,6 +63,27 @@ class TemporalNorm(nn.Module):
         return (features - mean) * torch.rsqrt(var + self.eps) * seen[:, None]
 
 
+class ConvolutionRead(nn.Module):
+    """One vector a window: convolution over its frames, GELU, mean over time.
+
+    Args:
+        width: of the backbone's features.
+        channels: of the convolution.
+        kernel_frames, stride_frames: of the convolution; half a kernel of zeros on either side, so that windows of
+            any length have a value.
+
+    Source: after the "neural-encoding head" of Li et al. 2024, whose sizes are not published.
+    """
+
+    def __init__(self, width: int, channels: int, kernel_frames: int, stride_frames: int) -> None:
+        super().__init__()
+        self.convolution = nn.Conv1d(width, channels, kernel_frames, stride_frames, padding=kernel_frames // 2)
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        """(n_windows, n_frames, width) -> (n_windows, channels)."""
+        return nn.functional.gelu(self.convolution(frames.transpose(1, 2))).mean(2)
+
+
 class EncodingHead(nn.Module):
     """TR-rate features -> voxels of one subject and region.
 
@@ -71,20 +92,40 @@ class EncodingHead(nn.Module):
         n_voxels: to predict.
         delays_trs: FIR delays in TRs.
         bottleneck: rank of the readout, Linear(width x delays -> bottleneck -> voxels); 0 is one Linear.
+        normalise: z-score features over time first.
+        convolution: settings of a :class:`ConvolutionRead` that turns windows into features; None if they are read
+            without parameters.
 
     The buffer ``voxels`` (n_voxels,), int32, says which columns of the subject's responses are predicted.
     """
 
     voxels: torch.Tensor
 
-    def __init__(self, width: int, n_voxels: int, delays_trs: Sequence[int], bottleneck: int) -> None:
+    def __init__(
+        self,
+        width: int,
+        n_voxels: int,
+        delays_trs: Sequence[int],
+        bottleneck: int,
+        *,
+        normalise: bool = True,
+        convolution: Mapping[str, int] | None = None,
+    ) -> None:
         super().__init__()
         self.delays_trs = list(delays_trs)
+        self.read = ConvolutionRead(width, **convolution) if convolution else None
+        width = int(convolution["channels"]) if convolution else width
         delayed = width * len(self.delays_trs)
-        self.norm = TemporalNorm(width)
+        self.norm = TemporalNorm(width) if normalise else None
         self.bottleneck = nn.Linear(delayed, bottleneck) if bottleneck else nn.Identity()
         self.readout = nn.Linear(bottleneck or delayed, n_voxels)
         self.register_buffer("voxels", torch.arange(n_voxels, dtype=torch.int32))
+
+    def delayed(self, features: torch.Tensor, n_lead_trs: int, seen: torch.Tensor | None) -> torch.Tensor:
+        """Normalised and delayed features of the predicted TRs, (n_trs, width x delays); see :meth:`forward`."""
+        if self.norm is not None:
+            features = self.norm(features, seen)
+        return fir_delays(features, self.delays_trs)[n_lead_trs:]
 
     def forward(self, features: torch.Tensor, n_lead_trs: int = 0, seen: torch.Tensor | None = None) -> torch.Tensor:
         """Predict.
@@ -97,5 +138,4 @@ class EncodingHead(nn.Module):
         Returns:
             (n_trs, n_voxels).
         """
-        delayed = fir_delays(self.norm(features, seen), self.delays_trs)
-        return self.readout(self.bottleneck(delayed[n_lead_trs:]))
+        return self.readout(self.bottleneck(self.delayed(features, n_lead_trs, seen)))

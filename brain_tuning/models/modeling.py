@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,8 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from brain_tuning.errors import AdapterError, BackboneError, TimingError
-from brain_tuning.timing.runs import lead_in
 
-from . import adapters
+from .adapter_slots import AdapterSlots
 from .backbones import (
     empty_backbone,
     expects_normalised_input,
@@ -28,13 +26,14 @@ from .backbones import (
     load_backbone_config,
     pinned_revision,
 )
-from .blocks import plan_block
 from .configuration import BrainEncodingConfig, BrainWavLMConfig
-from .families import FAMILIES, family_of
+from .families import FAMILIES, check_padding, family_of
+from .frozen_cache import FrozenCache
+from .group_head import GroupHead
 from .head import EncodingHead, TemporalNorm
+from .listening import Listening
 from .losses import LOSSES
 from .source import Source, as_dtype, check_complete
-from .stem import StemCache, fingerprint, stem_output
 
 
 @dataclass
@@ -43,12 +42,12 @@ class FMRIEncodingOutput(ModelOutput):
 
     Args:
         loss: scalar, if ``labels`` were given.
-        prediction: predicted BOLD, (n_trs, n_voxels).
+        prediction: predicted BOLD, (n_trs, n_voxels); of several subjects, subject -> (n_trs, n_voxels).
         features: backbone features at TR rate, lead-in TRs included, (n_lead_trs + n_trs, width).
     """
 
     loss: torch.Tensor | None = None
-    prediction: torch.Tensor | None = None
+    prediction: torch.Tensor | dict[str, torch.Tensor] | None = None
     features: torch.Tensor | None = None
 
 
@@ -63,7 +62,17 @@ class BrainEncodingPreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     # The readout is computed in float32, whatever type the backbone is loaded in.
     _keep_in_fp32_modules_strict = ["heads"]  # noqa: RUF012
-    _no_split_modules = ["WavLMEncoderLayer", "WavLMEncoderLayerStableLayerNorm"]  # noqa: RUF012
+    _no_split_modules = [  # noqa: RUF012
+        "WavLMEncoderLayer",
+        "WavLMEncoderLayerStableLayerNorm",
+        "Wav2Vec2EncoderLayer",
+        "Wav2Vec2EncoderLayerStableLayerNorm",
+        "Wav2Vec2ConformerEncoderLayer",
+        "HubertEncoderLayer",
+        "HubertEncoderLayerStableLayerNorm",
+        "WhisperEncoderLayer",
+        "SpeechT5EncoderLayer",
+    ]
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -76,9 +85,10 @@ class BrainEncodingPreTrainedModel(PreTrainedModel):
             init.copy_(module.voxels, torch.arange(len(module.voxels), dtype=torch.int32))
 
 
-class BrainWavLMForFMRIEncoding(BrainEncodingPreTrainedModel):
-    """WavLM with LoRA adapters and a low-rank readout to the voxels of a subject's region.
+class BrainWavLMForFMRIEncoding(AdapterSlots, Listening, BrainEncodingPreTrainedModel):  # type: ignore[misc]
+    """A speech encoder with LoRA adapters and a low-rank readout to the voxels of a subject's region.
 
+    It is named after BrainWavLM; the encoder may be of any family of :data:`brain_tuning.models.families.FAMILIES`.
     The model holds any number of adapters, each with its own head; one is active. Build it with
     :meth:`from_backbone` to start tuning, with :meth:`from_pretrained` to use what was tuned.
     """
@@ -91,12 +101,16 @@ class BrainWavLMForFMRIEncoding(BrainEncodingPreTrainedModel):
         self._check(config)
         speech_config: Any = config.speech_config
         self.backbone = empty_backbone(speech_config, dropout=config.backbone_dropout)
-        #: shared memory of stem outputs; set it to compute each window's stem only once
-        self.stem_cache: StemCache | None = None
-        self._stem_seal: bytes | None = None
+        #: shared memory of the frozen part's outputs; set it to compute each window's only once
+        self.frozen_cache: FrozenCache | None = None
+        #: keep the whole backbone as it is, and tune the head alone
+        self.head_only = False
+        self._seals: dict[tuple[int, bool], bytes] = {}
+        self._run: Any = family_of(speech_config).run
         self.heads = nn.ModuleDict()
         for name, described in (config.adapters or {}).items():
-            self._build_adapter(name, described["n_voxels"])
+            self._attach(name)
+            self.heads[name] = self.new_head(described["n_voxels"])
         self.post_init()
         if config.default_adapter:
             self.set_adapter(config.default_adapter)
@@ -109,6 +123,19 @@ class BrainWavLMForFMRIEncoding(BrainEncodingPreTrainedModel):
                 f"layer {config.layer} cannot be read",
                 where=config.base_model_name_or_path or config.model_type,
                 expected=f"1 to {n_layers}, as this backbone has {n_layers} layers",
+            )
+        if not 0 <= config.first_adapted_layer < config.layer:
+            raise BackboneError(
+                f"layers from {config.first_adapted_layer} on cannot be adapted",
+                where=config.base_model_name_or_path or config.model_type,
+                expected=f"0 to {config.layer - 1}, as layer {config.layer} is read",
+            )
+        if (config.read == "convolution") != bool(config.convolution) or (
+            config.convolution and not config.history_trs
+        ):
+            raise BackboneError(
+                f"read {config.read!r} with convolution {config.convolution} and history_trs {config.history_trs}",
+                expected="a convolution where read is 'convolution', and history_trs with it",
             )
 
     # Building and loading
@@ -197,143 +224,19 @@ class BrainWavLMForFMRIEncoding(BrainEncodingPreTrainedModel):
         model.freeze()  # what __init__ froze, loading has set free again
         return loaded if asked else model
 
-    # Adapters
-
-    def add_adapter(  # type: ignore[override]
-        self,
-        name: str,
-        n_voxels: int,
-        *,
-        lora: dict | None = None,
-        voxels: np.ndarray | None = None,
-        **described: Any,
-    ) -> None:
-        """Add an adapter with its own head and make it active.
-
-        Args:
-            name: ``<subject>-<roi>``, e.g. ``"s1-ac"``; letters, digits, ``_`` and ``-``.
-            n_voxels: of the head.
-            lora: LoRA settings (r, lora_alpha, lora_dropout, target_modules); the first adapter fixes them for
-                the model, None tunes the backbone itself.
-            voxels: columns of the subject's responses that the head predicts, (n_voxels,); None for all.
-            **described: what to remember of it (subject, roi, ...), plain values.
-
-        Raises:
-            AdapterError: the name is taken or not usable, other LoRA settings are in force, or ``voxels`` has
-                another length.
-        """
-        known = self.config.adapters or {}
-        plain = name.isascii() and name.replace("-", "").replace("_", "").isalnum()
-        # A ModuleDict holds no module called like one of its own attributes, e.g. "type".
-        if not plain or hasattr(self.heads, name):
-            raise AdapterError(
-                f"the adapter name {name!r} is {'taken' if name in known else 'not usable'}",
-                expected="a new name of letters, digits, '-' and '_', e.g. 's1-ac'",
-            )
-        if voxels is not None and np.shape(voxels) != (n_voxels,):
-            raise AdapterError(f"voxels has shape {np.shape(voxels)}", where=name, expected=f"({n_voxels},)")
-        if lora is not None:
-            lora = {**lora, "target_modules": list(lora.get("target_modules") or ())}
-        if not known:
-            self.config.lora = lora
-        elif lora is not None and lora != self.config.lora:
-            raise AdapterError(
-                "adapters of one model share their LoRA settings", where=name, expected=str(self.config.lora)
-            )
-        head = self._build_adapter(name, n_voxels)
-        self.config.adapters = {**known, name: {"n_voxels": n_voxels, **described}}
-        head.apply(self._init_head)
-        if voxels is not None:
-            head.voxels.copy_(torch.as_tensor(voxels, dtype=torch.int32))
-        self.heads.to(device=self.device)
-        self.set_adapter(name)
-
-    def _build_adapter(self, name: str, n_voxels: int) -> EncodingHead:
-        config = self.config
-        if config.lora:
-            settings = adapters.lora_config(self.backbone, config.lora, config.layer)
-            adapters.attach(self.backbone, name, settings)
-        head = EncodingHead(config.hidden_size, n_voxels, config.delays_trs, config.bottleneck)
-        self.heads[name] = head
-        return head
-
-    @staticmethod
-    def _init_head(module: nn.Module) -> None:
-        if isinstance(module, nn.Linear):
-            module.reset_parameters()
-
-    def set_adapter(self, adapter_name: str) -> None:  # type: ignore[override]
-        """Make one adapter and its head active; every other tensor is frozen.
-
-        Raises:
-            AdapterError: there is no such adapter.
-        """
-        if adapter_name not in self.heads:
-            raise AdapterError(
-                f"there is no adapter {adapter_name!r}",
-                expected=f"one of {', '.join(self.heads) or '(none)'}",
-            )
-        self.config.default_adapter = adapter_name
-        adapters.switch(self.backbone, adapter_name)
-        self.freeze()
-
-    def freeze(self) -> None:
-        """Let gradients reach the active adapter and head only; without LoRA, the layers that are computed."""
-        name, config = self.config.default_adapter, self.config
-        self.requires_grad_(False)
-        if name is None:
-            return
-        self.heads[name].requires_grad_(True)
-        if config.lora:
-            for parameter in adapters.adapter_parameters(self.backbone, name).values():
-                parameter.requires_grad_(True)
-        else:
-            for block in family_of(self.backbone.config).layers(self.backbone)[: config.layer]:
-                block.requires_grad_(True)
-
-    @property
-    def head(self) -> EncodingHead:
-        """The active head."""
-        name = self.config.default_adapter
-        if name is None:
-            raise AdapterError("the model has no adapter yet", remedy="call add_adapter or load a tuned model")
-        return self.heads[name]  # type: ignore[return-value]
-
     # Computing
-
-    def frames(self, input_values: Sequence[torch.Tensor], first_frames: Sequence[int]) -> torch.Tensor:
-        """Backbone features of windows, read as the window plan says.
-
-        Args:
-            input_values: groups of windows, each (n_windows, n_samples), in time order.
-            first_frames: first kept frame of each group.
-
-        Returns:
-            (n_read, width), float32, in time order.
-        """
-        hidden_state = family_of(self.backbone.config).hidden_state
-        if self.stem_cache is not None and self._stem_seal is None:
-            self._stem_seal = fingerprint(self.backbone)
-        read = []
-        for windows, first in zip(input_values, first_frames, strict=True):
-            stem = stem_output(self.backbone, windows, self.device, self.stem_cache, self._stem_seal or b"")
-            kept = hidden_state(self.backbone, stem.to(self.dtype), self.config.layer)[:, first:].float()
-            if self.config.read == "mean":
-                kept = kept.mean(1, keepdim=True)
-            elif self.config.read != "all":
-                kept = kept[:, :1] if self.config.read == "first" else kept[:, -1:]
-            read.append(kept.flatten(0, 1))
-        return torch.cat(read)
 
     def forward(
         self,
         input_values: Sequence[torch.Tensor] | torch.Tensor,
         frame_to_tr: torch.Tensor | None = None,
         first_frames: Sequence[int] | None = None,
-        labels: torch.Tensor | None = None,
+        labels: torch.Tensor | Mapping[str, torch.Tensor] | None = None,
         n_lead_trs: int = 0,
         seen: torch.Tensor | None = None,
         loss: str = "spatial_correlation",
+        noise_ceiling: torch.Tensor | Mapping[str, torch.Tensor] | None = None,
+        attention_mask: torch.Tensor | None = None,
         return_dict: bool | None = None,
         **kwargs: Any,
     ) -> FMRIEncodingOutput | tuple:
@@ -347,15 +250,22 @@ class BrainWavLMForFMRIEncoding(BrainEncodingPreTrainedModel):
                 (1, n_samples).
             frame_to_tr: sparse (n_lead_trs + n_trs, n_read) matrix from what is read to TRs.
             first_frames: first kept frame of each group.
-            labels: measured BOLD (n_trs, n_voxels), NaN where not measured.
+            labels: measured BOLD (n_trs, n_voxels), NaN where not measured; of a group, subject -> BOLD of those
+                who heard this. The backbone runs once for all of them; the loss is their mean.
             n_lead_trs: leading TRs that only feed the FIR delays.
             seen: which TRs audio reaches, (n_lead_trs + n_trs,) bool; None for all.
             loss: name of the loss, a key of :data:`brain_tuning.models.losses.LOSSES`.
+            noise_ceiling: of the voxels, (n_voxels,), for losses that weight by it; of a group, by subject.
+            attention_mask: of one recording, (1, n_samples), 0 where it is padded.
             return_dict: False for a tuple.
 
         Returns:
             :class:`FMRIEncodingOutput`.
         """
+        if attention_mask is not None:
+            check_padding(self.backbone.config, attention_mask)
+            if isinstance(input_values, torch.Tensor) and input_values.shape == attention_mask.shape:
+                input_values = input_values[attention_mask.bool()] if len(attention_mask) == 1 else input_values
         if frame_to_tr is None:
             if not isinstance(input_values, torch.Tensor) or input_values.numel() != input_values.shape[-1]:
                 raise TimingError(
@@ -375,108 +285,32 @@ class BrainWavLMForFMRIEncoding(BrainEncodingPreTrainedModel):
         # Sparse products exist in float32 only; under autocast they would be asked for in bfloat16.
         with torch.autocast(self.device.type, enabled=False):
             features = matrix @ frames
-        prediction = self.head(features, n_lead_trs, None if seen is None else seen.to(self.device))
-        value = None
-        if labels is not None:
-            if loss not in LOSSES:
-                raise AdapterError(f"unknown loss {loss!r}", expected=f"one of {', '.join(LOSSES)}")
-            with torch.autocast(self.device.type, enabled=False):
-                value = LOSSES[loss](prediction, labels.to(self.device))
+        seen = None if seen is None else seen.to(self.device)
+        if isinstance(self.head, GroupHead):
+            prediction = self.head(features, n_lead_trs, seen, labels)
+        else:
+            prediction = self.head(features, n_lead_trs, seen)
+        value = None if labels is None else self._loss(loss, prediction, labels, noise_ceiling)
         output = FMRIEncodingOutput(loss=value, prediction=prediction, features=features)
         return output.to_tuple() if return_dict is False else output
 
-    def plan(self, audio: np.ndarray, tr_times_s: np.ndarray) -> dict[str, Any]:
-        """What :meth:`forward` needs to predict TRs at given times of a story.
-
-        Args:
-            audio: the whole story, (n_samples,), float, mono at ``config.sampling_rate_hz``.
-            tr_times_s: middle of each TR, seconds from the story's start, evenly spaced, (n_trs,).
-
-        Returns:
-            ``input_values``, ``first_frames``, ``frame_to_tr`` and ``seen``, as :meth:`forward` takes them.
-        """
-        return plan_block(self.config, audio, tr_times_s)
-
-    @torch.no_grad()
-    def predict(
-        self,
-        audio: np.ndarray,
-        tr_times_s: np.ndarray,
-        *,
-        n_lead_trs: int | None = None,
-        windows_per_batch: int = 16,
-    ) -> np.ndarray:
-        """Predicted BOLD of the active adapter's voxels while someone hears ``audio``.
-
-        Args:
-            audio: the whole story, (n_samples,), float, mono at ``config.sampling_rate_hz``.
-            tr_times_s: middle of each TR in seconds from the story's start, evenly spaced, (n_trs,).
-            n_lead_trs: TRs before the first one that feed the delays; default is the longest delay.
-            windows_per_batch: windows computed at once.
-
-        Returns:
-            (n_trs, n_voxels), float32.
-        """
-        lead = max(0, *self.config.delays_trs) if n_lead_trs is None else n_lead_trs
-        times_s = lead_in(tr_times_s, lead)
-        features, seen = self.story_features(audio, times_s, windows_per_batch=windows_per_batch)
-        with _evaluating(self):
-            predicted = self.head(
-                torch.from_numpy(features).to(self.device), lead, torch.from_numpy(seen).to(self.device)
-            )
-        return predicted.float().cpu().numpy()
-
-    @torch.no_grad()
-    def story_features(
-        self, audio: np.ndarray, tr_times_s: np.ndarray, *, windows_per_batch: int = 16
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Backbone features at TR rate, and which TRs audio reaches.
-
-        Args:
-            audio, tr_times_s, windows_per_batch: see :meth:`predict`.
-
-        Returns:
-            Features (n_trs, width), float32, and seen (n_trs,), bool.
-        """
-        block = self.plan(audio, tr_times_s)
-        with _evaluating(self):
-            frames = [
-                self.frames([part], [first])
-                for group, first in zip(block["input_values"], block["first_frames"], strict=True)
-                for part in group.split(windows_per_batch)
-            ]
-        matrix = block["frame_to_tr"].to(self.device)
-        return (matrix @ torch.cat(frames)).cpu().numpy(), block["seen"].numpy()
-
-    def audit(self, audio: np.ndarray, tr_times_s: np.ndarray) -> int:
-        """Prove on real input that every tensor of the active adapter is trained.
-
-        See :func:`brain_tuning.models.adapters.audit_gradients`.
-        """
-        block = self.plan(audio, tr_times_s)
-        # The longest windows: in one of a single frame, attention has no choice and q and k no gradient.
-        longest = int(np.argmax([group.shape[1] for group in block["input_values"]]))
-        group, first = block["input_values"][longest], block["first_frames"][longest]
-        middle = max(0, len(group) // 2 - 2)  # a story may begin with silence
-        windows = group[middle : middle + 4]
-        with _evaluating(self):
-            return adapters.audit_gradients(
-                self.backbone, str(self.config.default_adapter), lambda: self.frames([windows], [first])
-            )
+    def _loss(self, name: str, prediction: Any, labels: Any, noise_ceiling: Any) -> torch.Tensor:
+        """Mean over subjects of the loss, in float32."""
+        if name not in LOSSES:
+            raise AdapterError(f"unknown loss {name!r}", expected=f"one of {', '.join(LOSSES)}")
+        if not isinstance(prediction, dict):
+            prediction, labels, noise_ceiling = {"": prediction}, {"": labels}, {"": noise_ceiling}
+        ceilings = noise_ceiling or {}
+        values = []
+        with torch.autocast(self.device.type, enabled=False):
+            for subject, bold in labels.items():
+                ceiling = ceilings.get(subject)
+                ceiling = None if ceiling is None else ceiling.to(self.device)
+                values.append(LOSSES[name](prediction[subject], bold.to(self.device), ceiling))
+        return torch.stack(values).mean()
 
     def save_published(self, folder: str | Path, **kwargs: Any) -> Path:
         """Write the repository layout of the Hub; see :func:`brain_tuning.models.published.write`."""
         from . import published
 
         return published.write(self, folder, **kwargs)
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a while."""
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)

@@ -1,6 +1,6 @@
 """The repository layout that is published: merged plain encoder at the root, adapters and heads beside it.
 
-    config.json  model.safetensors        plain encoder with the default adapter merged, float32
+    config.json  model.safetensors        plain model with the default adapter merged, float32
     preprocessor_config.json
     encoding/config.json                  the brain-encoding config
     adapters/<name>/adapter_config.json   PEFT, keys relative to the backbone
@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +22,13 @@ import torch
 from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import save_file
 from torch import nn
-from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from brain_tuning.errors import AdapterError, BackboneError
 
 from . import adapters
-from .backbones import backbone_location, empty_backbone, load_backbone
-from .families import family_of
+from .backbones import backbone_location, empty_backbone, load_backbone, load_whole_model
+from .families import encoder_state, family_of
 from .source import Source
 
 if TYPE_CHECKING:
@@ -55,14 +56,15 @@ def write(
         The folder.
 
     Raises:
-        AdapterError: the model has no adapter, is not in float32, or was tuned in full and the root is to be
-            left out.
+        AdapterError: the model has no adapter, one of a group, is not in float32, or was tuned in full and the root
+            is to be left out.
         BackboneError: the base's preprocessor_config.json cannot be had.
     """
     config, folder = model.config, Path(folder)
     name = config.default_adapter
     if name is None:
         raise AdapterError("the model has no adapter to publish", where=folder)
+    model.check_storable(folder)
     if not config.lora and not merged_root:
         raise AdapterError("a fully fine-tuned model has no adapters without its root", where=folder)
     if not config.lora and len(model.heads) > 1:
@@ -88,7 +90,7 @@ def write(
     config.architectures = [type(model).__name__]
     config.save_pretrained(folder / "encoding")
     if merged_root:
-        plain_encoder(model).save_pretrained(folder)
+        plain_model(model).save_pretrained(folder)
     return folder
 
 
@@ -134,12 +136,37 @@ def _copy_preprocessor(model: BrainWavLMForFMRIEncoding, folder: Path) -> None:
     extractor.save_pretrained(folder)
 
 
-def plain_encoder(model: BrainWavLMForFMRIEncoding) -> PreTrainedModel:
-    """A stock encoder with the active adapter merged, of the backbone's own config, float32, for evaluation."""
-    encoder = AutoModel.from_config(model.config.speech_config, dtype=torch.float32)
-    merged = adapters.merged_state_dict(model.backbone, model.config.default_adapter)
+def plain_model(model: BrainWavLMForFMRIEncoding, weights: Mapping[str, float] | None = None) -> PreTrainedModel:
+    """A stock model with adapters merged into its encoder, of the base's own config, float32.
+
+    Of a family whose encoder is part of a larger model (Whisper, SpeechT5) the rest is the base's.
+
+    Args:
+        model: with at least one adapter.
+        weights: adapter -> weight of its change, e.g. ``{"s1-all": 0.5, "s2-all": 0.5}`` for the mean of two subjects;
+            None merges the active adapter.
+
+    Raises:
+        AdapterError: there is no such adapter, or the model was tuned in full.
+        BackboneError: the base cannot be loaded.
+    """
+    config = model.config
+    strangers = sorted(set(weights or {}) - set(model.heads))
+    if strangers or (weights is not None and not config.lora):
+        raise AdapterError(
+            f"there is no adapter {strangers[0]!r}" if strangers else "a model tuned in full has no adapters to weigh",
+            expected=f"weights for some of {', '.join(model.heads)}",
+        )
+    speech_config: Any = config.speech_config
+    family = family_of(speech_config)
+    merged = adapters.merged_state_dict(model.backbone, weights or config.default_adapter)
+    if family.whole_path is None:
+        encoder = whole = family.encoder_class._from_config(speech_config, dtype=torch.float32)
+    else:
+        whole = load_whole_model(str(config.base_model_name_or_path), config.base_model_revision)
+        encoder = whole.get_encoder()
     encoder.load_state_dict(merged, strict=True)
-    return encoder.eval()
+    return whole.eval()
 
 
 def load(
@@ -179,86 +206,17 @@ def load(
     config.adapters, config.default_adapter = {}, None
     model = cls(config)
     lora = config.lora
-    loras = {name: _lora_tensors(name, source) for name in names} if lora else {}
+    loras = {name: lora_tensors(name, source) for name in names} if lora else {}
     model.backbone.load_state_dict(_base_state(source, config, str(merged_into_root)), strict=True)
     for name in names:
         extra = {key: value for key, value in described[name].items() if key != "n_voxels"}
         model.add_adapter(name, described[name]["n_voxels"], lora=lora, **extra)
         if lora:
             _load_lora(model, name, loras[name], source)
-        _load_head(model, name, source)
+        set_head(model, name, head_tensors(name, source), source)
     model.set_adapter(str(merged_into_root) if merged_into_root in names else names[0])
     model.backbone.to(dtype=dtype)  # type: ignore[call-arg]
     return model.eval()
-
-
-def load_adapter(
-    backbone: PreTrainedModel, name: str | Path, adapter: str | None = None, **hub: Any
-) -> PreTrainedModel:
-    """Put a published adapter on a speech encoder that is loaded already; its features are then tuned.
-
-    Args:
-        backbone: the stock encoder the adapter was tuned from; it is changed in place (WavLM's attention is
-            replaced by an equal one that LoRA reaches).
-        name: folder or Hub id of a published repository.
-        adapter: one of its adapters; None for its default.
-        **hub: revision, token, cache_dir, ...
-
-    Returns:
-        The backbone, in evaluation mode, with the adapter active. Call again for another adapter.
-
-    Raises:
-        AdapterError: no such repository or adapter, or it does not fit the backbone.
-    """
-    source = Source.open(name, hub)
-    said = source.json("encoding/config.json")
-    chosen = adapter or str(said.get("default_adapter"))
-    if chosen not in (said.get("adapters") or {}):
-        raise AdapterError(
-            f"there is no adapter {chosen!r}",
-            where=source.name,
-            expected=f"one of {', '.join(said.get('adapters') or {}) or '(none)'}",
-        )
-    if not said.get("lora"):
-        raise AdapterError(
-            "the repository was tuned in full and has no adapters",
-            where=source.name,
-            remedy="load its root with AutoModel",
-        )
-    _check_base(backbone.config, said.get("base_model_name_or_path"), source)
-    tensors = _lora_tensors(chosen, source)
-    family_of(backbone.config).prepare(backbone)
-    config = adapters.lora_config(backbone, said["lora"], said["layer"])
-    present = getattr(backbone, "peft_config", {}).get(chosen)
-    if present is None:
-        adapters.attach(backbone, chosen, config)
-    elif _reach(present) != _reach(config):
-        raise AdapterError(
-            f"the encoder has another adapter called {chosen!r}, with other LoRA settings",
-            where=source.name,
-            remedy="load the encoder anew, with brain_tuning.load_backbone",
-        )
-    _set_lora(backbone, chosen, tensors, source)
-    adapters.switch(backbone, chosen)
-    return backbone.eval()
-
-
-def _check_base(config: PreTrainedConfig, base: str | None, source: Source) -> None:
-    """Refuse an encoder that is known to come from another Hub repository than ``base``."""
-    loaded_from = str(getattr(config, "_name_or_path", "") or "")
-    if loaded_from and not Path(loaded_from).exists() and loaded_from != base:
-        raise AdapterError(
-            f"the adapter was tuned on {base}",
-            where=f"{source.name}, put on {loaded_from}",
-            expected=f"the encoder {base}",
-            remedy=f"brain_tuning.load_backbone({base!r})",
-        )
-
-
-def _reach(lora: LoraConfig) -> tuple[object, ...]:
-    """What of its settings decides what an adapter's tensors mean."""
-    layers = lora.layers_to_transform
-    return lora.r, lora.lora_alpha, sorted(lora.target_modules or ()), layers
 
 
 def _base_state(source: Source, config: Any, merged_into_root: str) -> dict[str, torch.Tensor]:
@@ -275,10 +233,10 @@ def _base_state(source: Source, config: Any, merged_into_root: str) -> dict[str,
                 remedy="connect to the Hub once, or use a repository with a merged root",
             ) from unreachable
     stand_in = empty_backbone(config.speech_config)
-    adapters.attach(stand_in, merged_into_root, adapters.lora_config(stand_in, config.lora, config.layer))
-    _set_lora(stand_in, merged_into_root, _lora_tensors(merged_into_root, source), source)
+    adapters.attach(stand_in, merged_into_root, adapters.lora_config(stand_in, config.lora, config.adapted_layers))
+    set_lora(stand_in, merged_into_root, lora_tensors(merged_into_root, source), source)
     merged = _root_state(source, config.speech_config)
-    deltas = adapters.merged_state_dict(_zeroed(stand_in), merged_into_root, sign=-1.0)
+    deltas = adapters.merged_state_dict(_zeroed(stand_in), {merged_into_root: -1.0})
     return {key: value + deltas[key] if _is_target(key, config.lora) else value for key, value in merged.items()}
 
 
@@ -298,14 +256,14 @@ def _is_target(key: str, lora: dict) -> bool:
 
 def _root_state(source: Source, speech_config: PreTrainedConfig) -> dict[str, torch.Tensor]:
     """The merged encoder of the root, checked tensor by tensor."""
-    family_of(speech_config)
-    loaded = source.tensors("model.safetensors")
+    loaded = encoder_state(family_of(speech_config), source.tensors("model.safetensors"))
     expected = empty_backbone(speech_config).state_dict()
-    _check_shapes(loaded, expected, "model.safetensors", source)
+    check_shapes(loaded, expected, "model.safetensors", source)
     return loaded
 
 
-def _lora_tensors(name: str, source: Source) -> dict[str, torch.Tensor]:
+def lora_tensors(name: str, source: Source) -> dict[str, torch.Tensor]:
+    """The LoRA tensors of one adapter."""
     return source.tensors(f"adapters/{name}/adapter_model.safetensors")
 
 
@@ -317,25 +275,30 @@ def _load_lora(model: BrainWavLMForFMRIEncoding, name: str, tensors: dict[str, t
             where=source.name,
             expected=f"{model.config.base_model_name_or_path}, as encoding/config.json says",
         )
-    _set_lora(model.backbone, name, tensors, source)
+    set_lora(model.backbone, name, tensors, source)
 
 
-def _set_lora(backbone: nn.Module, name: str, tensors: dict[str, torch.Tensor], source: Source) -> None:
+def set_lora(backbone: nn.Module, name: str, tensors: dict[str, torch.Tensor], source: Source) -> None:
+    """Put LoRA tensors into an attached adapter; every one must be there with its shape."""
     plain = {key.removeprefix(_PEFT_PREFIX): value for key, value in tensors.items()}
     expected = get_peft_model_state_dict(backbone, adapter_name=name, save_embedding_layers=False)
-    _check_shapes(plain, expected, f"adapters/{name}/adapter_model.safetensors", source)
+    check_shapes(plain, expected, f"adapters/{name}/adapter_model.safetensors", source)
     set_peft_model_state_dict(backbone, plain, adapter_name=name)
 
 
-def _load_head(model: BrainWavLMForFMRIEncoding, name: str, source: Source) -> None:
-    path = f"adapters/{name}/head.safetensors"
-    tensors = source.tensors(path)
+def head_tensors(name: str, source: Source) -> dict[str, torch.Tensor]:
+    """The tensors of one adapter's head."""
+    return source.tensors(f"adapters/{name}/head.safetensors")
+
+
+def set_head(model: BrainWavLMForFMRIEncoding, name: str, tensors: dict[str, torch.Tensor], source: Source) -> None:
+    """Put tensors into the head of an adapter; every one must be there with its shape."""
     head = model.heads[name]
-    _check_shapes(tensors, head.state_dict(), path, source)
+    check_shapes(tensors, head.state_dict(), f"adapters/{name}/head.safetensors", source)
     head.load_state_dict(tensors, strict=True)
 
 
-def _check_shapes(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], path: str, source: Source) -> None:
+def check_shapes(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], path: str, source: Source) -> None:
     """Every expected tensor is there with its shape, and nothing else is."""
     odd = sorted(set(found) ^ set(expected))
     if odd:

@@ -26,19 +26,46 @@ class FrameGrid:
         sampling_rate_hz: of the input.
         hop_samples: distance of successive frames.
         field_samples: receptive field of one frame, in samples.
+        padding_samples: what the encoder itself adds before and after its input (Whisper's spectrogram does).
+        shortest_samples: input shorter than this gives no frame, whatever the padding.
+        longest_samples: the encoder has no positions for more input; None if it takes any length.
     """
 
     sampling_rate_hz: int
     hop_samples: int
     field_samples: int
+    padding_samples: tuple[int, int] = (0, 0)
+    shortest_samples: int = 0
+    longest_samples: int | None = None
 
     def n_frames(self, n_samples: int) -> int:
         """Number of frames that ``n_samples`` of input give."""
-        return max(0, (n_samples - self.field_samples) // self.hop_samples + 1)
+        if n_samples < self.shortest_samples:
+            return 0
+        return max(0, (n_samples + sum(self.padding_samples) - self.field_samples) // self.hop_samples + 1)
+
+    @property
+    def first_centre_samples(self) -> float:
+        """Centre of the first frame, in samples from the input's start."""
+        return self.field_samples / 2 - self.padding_samples[0]
 
     def centres_s(self, n_frames: int) -> np.ndarray:
         """Centre of each frame, seconds from the window's start, shape (n_frames,)."""
-        return (np.arange(n_frames) * self.hop_samples + self.field_samples / 2) / self.sampling_rate_hz
+        return (np.arange(n_frames) * self.hop_samples + self.first_centre_samples) / self.sampling_rate_hz
+
+    def check_length(self, n_samples: int, parts: str = "context_s + stride_s", to_shorten: str = "context_s") -> None:
+        """Raise TimingError if a window is longer than the encoder has positions for.
+
+        Args:
+            n_samples: of the window.
+            parts, to_shorten: what of a recipe makes a window, and what of it to change, for the error.
+        """
+        if self.longest_samples is not None and n_samples > self.longest_samples:
+            raise TimingError(
+                f"windows of {n_samples / self.sampling_rate_hz:g} s are too long for this encoder",
+                expected=f"{parts} of at most {self.longest_samples / self.sampling_rate_hz:g} s",
+                remedy=f"shorten {to_shorten} in the recipe",
+            )
 
 
 @dataclass(frozen=True)
@@ -115,16 +142,13 @@ class WindowPlan:
         """
         rate = grid.sampling_rate_hz
         stride, context = round(self.stride_s * rate), round(self.context_s * rate)
+        grid.check_length(context + stride)
         if grid.n_frames(context + stride) <= _first_kept(context, grid):
             raise TimingError(
                 f"no frame lies in the last stride_s={self.stride_s} of a window",
                 expected=f"{(grid.field_samples + grid.hop_samples) / rate} s or more, which always holds one",
             )
-        if n_story_samples < grid.field_samples:
-            raise TimingError(
-                f"the audio has {n_story_samples} samples",
-                expected=f"at least {grid.field_samples}, one frame",
-            )
+        _check_story(n_story_samples, grid)
         n_strides = -(-n_story_samples // stride)
         first = max(0, int(np.floor(start_s * rate / stride)))
         last = n_strides if stop_s is None else min(n_strides, int(np.ceil(stop_s * rate / stride)))
@@ -150,4 +174,55 @@ class WindowPlan:
 
 def _first_kept(skip_samples: int, grid: FrameGrid) -> int:
     """First frame whose centre lies at or after ``skip_samples``."""
-    return max(0, int(np.ceil((skip_samples - grid.field_samples / 2) / grid.hop_samples)))
+    return max(0, int(np.ceil((skip_samples - grid.first_centre_samples) / grid.hop_samples)))
+
+
+def _check_story(n_story_samples: int, grid: FrameGrid) -> None:
+    if grid.n_frames(n_story_samples) == 0:
+        least = max(grid.shortest_samples, grid.field_samples - sum(grid.padding_samples))
+        raise TimingError(f"the audio has {n_story_samples} samples", expected=f"at least {least}, one frame")
+
+
+def history_windows(
+    n_story_samples: int, grid: FrameGrid, tr_times_s: np.ndarray, *, history_trs: int
+) -> tuple[list[WindowGroup], list[np.ndarray]]:
+    """One window a TR: its own audio and that of the ``history_trs`` before it, grouped by length.
+
+    At the story's start and end windows are shorter, never padded; a TR that no frame reaches has none.
+
+    Args:
+        n_story_samples: length of the story.
+        grid: frames of the encoder.
+        tr_times_s: middle of each TR, seconds from the story's start, evenly spaced, (n_trs,).
+        history_trs: whole TRs of audio before the TR's own.
+
+    Returns:
+        Groups of windows, all of whose frames are kept, and for each group the indices of its TRs.
+
+    Raises:
+        TimingError: the windows are longer than the encoder takes, or the story is shorter than one frame.
+
+    Source: Li et al. 2024 (n = 6); Moussa et al. 2025 (n = 4).
+    """
+    rate = grid.sampling_rate_hz
+    tr_s = (tr_times_s[-1] - tr_times_s[0]) / (len(tr_times_s) - 1)
+    n_samples = round((history_trs + 1) * tr_s * rate)
+    grid.check_length(n_samples, "history_trs + 1 TRs", "history_trs")
+    _check_story(n_story_samples, grid)
+    members: dict[int, list[tuple[int, int]]] = {}
+    for index, end_s in enumerate(tr_times_s + tr_s / 2):
+        end = round(end_s * rate)
+        start, stop = max(0, end - n_samples), min(end, n_story_samples)
+        # A TR hears something only if its own audio, not just its history, meets the story.
+        if grid.n_frames(stop - start) > 0 and end - round(tr_s * rate) < n_story_samples:
+            members.setdefault(stop - start, []).append((index, start))
+    groups = [
+        WindowGroup(
+            starts=np.array([start for _, start in found]),
+            n_samples=length,
+            first_frame=0,
+            times_s=tr_times_s[[index for index, _ in found], None],
+        )
+        for length, found in members.items()
+    ]
+    return groups, [np.array([index for index, _ in found]) for found in members.values()]

@@ -6,10 +6,9 @@ import json
 import logging
 import math
 import os
-import platform
 import shutil
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,51 +22,24 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from brain_tuning.atomic import storage_errors, whole_file
-from brain_tuning.corpus import Corpus, open_corpus
-from brain_tuning.cortex.regions import adapter_name, select_voxels
-from brain_tuning.errors import CheckpointError, EncodingError, RecipeError
+from brain_tuning.corpus import Corpus, Run, open_corpus
+from brain_tuning.cortex.regions import GROUP, above_ceiling, adapter_name, select_voxels
+from brain_tuning.errors import AdapterError, EncodingError
+from brain_tuning.models.backbones import load_backbone_config
+from brain_tuning.models.frozen_cache import FrozenCache
 from brain_tuning.models.modeling import BrainWavLMForFMRIEncoding
-from brain_tuning.models.stem import StemCache
-from brain_tuning.versions import versions
 
 from . import checkpoint
 from .data import BlockDataset
+from .job import TuningJob
 from .recipe import Recipe
+from .run_folder import describe, description_of, start_or_resume, write_json
 from .selection import check_selection, validation_score
 
+#: what stands for the subject in the name of an adapter while several are tuned together
+TOGETHER = "together"
+
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class TuningJob:
-    """One tuning run.
-
-    Args:
-        recipe: what to do.
-        corpus: folder or Hub id of the corpus.
-        subject: whose responses.
-        roi: ``all``, ``AC``, ``left``, ``right`` or any region of the corpus.
-        output: folder of the run.
-        save_every: optimiser steps between checkpoints; an epoch's end is always one.
-        workers: processes that prepare blocks.
-        stem_cache_mb: memory for outputs of the frozen convolution stem, which every epoch needs again; 0 for none.
-        gradient_checkpointing: half the activations' memory for about 1.4 times the time.
-    """
-
-    recipe: Recipe
-    corpus: str
-    subject: str
-    roi: str
-    output: Path
-    save_every: int = 200
-    workers: int = 0
-    gradient_checkpointing: bool = False
-    stem_cache_mb: int = 1024
-
-    def __post_init__(self) -> None:
-        for key, least in (("save_every", 1), ("workers", 0), ("stem_cache_mb", 0)):
-            if getattr(self, key) < least:
-                raise RecipeError(f"{key}: {getattr(self, key)} is out of range", expected=f"at least {least}")
 
 
 def tune(
@@ -75,7 +47,7 @@ def tune(
     *,
     resume: bool = False,
     mixed_precision: str | None = None,
-    stem_cache: StemCache | None = None,
+    cache: FrozenCache | None = None,
     progress_bar: bool = True,
 ) -> Path:
     """Tune, and leave ``output/model`` (the tuned model), ``metrics.jsonl``, ``run.json`` and checkpoints.
@@ -85,7 +57,7 @@ def tune(
         resume: continue from the newest checkpoint in ``output``, from the start if it was stopped before the
             first; losses are those of an uninterrupted run.
         progress_bar: show one on the terminal.
-        stem_cache: one to share with other runs in this process; None makes one of ``job.stem_cache_mb``.
+        cache: of frozen outputs, to share with other runs in this process; None makes one as the job says.
         mixed_precision: ``no`` or ``bf16``; None takes what ``accelerate launch`` was told, else the recipe's.
 
     Returns:
@@ -95,27 +67,43 @@ def tune(
         BrainTuningError: bad input of any kind; nothing is left half-written.
     """
     recipe = job.recipe
-    accelerator = _accelerator(recipe, mixed_precision)
     corpus = open_corpus(job.corpus)
-    runs = {split: corpus.runs(job.subject, split) for split in ("train", "validation")}
-    voxels = select_voxels(job.roi, corpus.regions(job.subject), corpus.ledger(job.subject).usable, subject=job.subject)
-    check_selection(recipe.select, runs["validation"], corpus)
+    runs = {s: {split: corpus.runs(s, split) for split in ("train", "validation")} for s in job.subjects}
+    voxels = {subject: tuned_voxels(recipe, corpus, subject, job.roi) for subject in job.subjects}
+    for subject in job.subjects:
+        check_selection(recipe.select, runs[subject]["validation"], corpus)
     set_seed(recipe.seed)
-    model = build_model(recipe, runs["train"], job, voxels)
-    if stem_cache is None and job.stem_cache_mb:
-        stem_cache = StemCache(job.stem_cache_mb * 2**20)
-    model.stem_cache = stem_cache
+    model = build_model(recipe, job, voxels, tr_s=next((run.tr_s for run in runs[job.subjects[0]]["train"]), 2.0))
+    if cache is None and (job.cache_mb or job.disk_cache):
+        cache = FrozenCache(job.cache_mb * 2**20, job.disk_cache, int(job.disk_cache_gb * 2**30))
+    model.frozen_cache = cache
+    ceilings = {subject: corpus.noise_ceiling(subject)[columns] for subject, columns in voxels.items()}
     data = BlockDataset(
-        corpus, runs["train"], voxels, model.config, block_trs=recipe.block_trs, seed=recipe.seed,
+        corpus, {subject: own["train"] for subject, own in runs.items()}, voxels, model.config,
+        block_trs=recipe.block_trs, seed=recipe.seed, order=recipe.order,
         shuffled_stories=recipe.control == "shuffled_stories",
+        noise_ceilings=ceilings if recipe.loss == "ceiling_weighted" else None,
     )  # fmt: skip
+    accelerator = _accelerator(recipe, mixed_precision, every_block_trains_all=data.all_hear_all)
     n_audited = _audit(model, corpus, data)
-    description = _describe(job, corpus, model, accelerator, n_audited, len(data))
-    metrics = _start_or_resume_folder(job, description, resume, accelerator)
+    n_voxels = {subject: len(columns) for subject, columns in voxels.items()}
+    description = describe(job, corpus, model, accelerator, n_voxels, n_audited, len(data))
+    metrics = start_or_resume(job, description, resume, accelerator)
     return _Loop(job, accelerator, model, data, corpus, runs, voxels, metrics).run(resume, progress_bar)
 
 
-def _accelerator(recipe: Recipe, mixed_precision: str | None) -> Accelerator:
+def tuned_voxels(recipe: Recipe, corpus: Corpus, subject: str, roi: str) -> np.ndarray:
+    """Columns of a subject's responses that a recipe tunes on, (n_voxels,).
+
+    Raises:
+        RegionError: no such region, or no usable voxel is left in it.
+    """
+    voxels = select_voxels(roi, corpus.regions(subject), corpus.ledger(subject).usable, subject=subject)
+    least = recipe.min_noise_ceiling
+    return voxels if least is None else above_ceiling(voxels, corpus.noise_ceiling(subject), least, subject=subject)
+
+
+def _accelerator(recipe: Recipe, mixed_precision: str | None, *, every_block_trains_all: bool) -> Accelerator:
     wanted = mixed_precision or os.environ.get("ACCELERATE_MIXED_PRECISION") or recipe.mixed_precision
     if is_initialized() and AcceleratorState().mixed_precision != wanted:
         # Accelerate keeps the precision of the first run in a process for all later ones, or refuses them.
@@ -123,34 +111,76 @@ def _accelerator(recipe: Recipe, mixed_precision: str | None) -> Accelerator:
     return Accelerator(
         mixed_precision=wanted,
         gradient_accumulation_steps=recipe.blocks_per_step,
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=False)],
+        # True would hide adapters that nothing trains; the audit has found those before.
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(
+                find_unused_parameters=not every_block_trains_all or recipe.head_only_epochs > 0
+            )
+        ],
     )
 
 
-def build_model(recipe: Recipe, train: list, job: TuningJob, voxels: np.ndarray) -> BrainWavLMForFMRIEncoding:
-    """The untuned model of a recipe with one fresh adapter."""
-    from brain_tuning.models.backbones import load_backbone_config
+def build_model(
+    recipe: Recipe, job: TuningJob, voxels: Mapping[str, np.ndarray], *, tr_s: float
+) -> BrainWavLMForFMRIEncoding:
+    """The untuned model of a recipe with one fresh adapter.
 
+    Args:
+        recipe: what to tune.
+        job: whose responses, in which region.
+        voxels: subject -> columns of its responses.
+        tr_s: repetition time, seconds.
+
+    Raises:
+        AdapterError: the adapters of several subjects would be called alike.
+    """
     n_layers = load_backbone_config(recipe.backbone).num_hidden_layers
     model = BrainWavLMForFMRIEncoding.from_backbone(
         recipe.backbone,
         layer=recipe.layer(n_layers),
+        first_adapted_layer=recipe.first_adapted_layer(n_layers),
         context_s=recipe.context_s,
         stride_s=recipe.stride_s,
         read=recipe.read,
+        history_trs=recipe.history_trs,
+        convolution=recipe.convolution,
         lanczos_lobes=recipe.lanczos_lobes,
         delays_trs=list(recipe.delays_trs),
+        normalise_features=recipe.normalise_features,
         bottleneck=recipe.bottleneck,
         backbone_dropout=recipe.backbone_dropout,
-        tr_s=train[0].tr_s if train else 2.0,
+        tr_s=tr_s,
     )
-    model.add_adapter(
-        adapter_name(job.subject, job.roi), len(voxels), lora=recipe.lora, voxels=voxels,
-        subject=job.subject, roi=job.roi, recipe=recipe.name,
-    )  # fmt: skip
+    said = {"roi": job.roi, "recipe": recipe.name}
+    if len(job.subjects) == 1:
+        (subject,) = job.subjects
+        model.add_adapter(
+            adapter_name(subject, job.roi), len(voxels[subject]), lora=recipe.lora, voxels=voxels[subject],
+            subject=subject, **said,
+        )  # fmt: skip
+    else:
+        _check_names(job)
+        model.add_group(
+            adapter_name(TOGETHER, job.roi), voxels, readout=recipe.readout, lora=recipe.lora,
+            tuned_with=list(job.subjects), **said,
+        )  # fmt: skip
     if job.gradient_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
+    if job.compile:
+        model.compile_layers()
     return model
+
+
+def _check_names(job: TuningJob) -> None:
+    # Found out now, not when the group is split at the end of the run.
+    names = [adapter_name(name, job.roi) for name in (*job.subjects, TOGETHER)]
+    alike = sorted({name for name in names if names.count(name) > 1})
+    if alike:
+        raise AdapterError(
+            f"two adapters would be called {alike[0]!r}",
+            where=f"subjects {', '.join(job.subjects)}",
+            expected=f"subjects that differ in more than dots and case, none of them called {TOGETHER!r}",
+        )
 
 
 class _Loop:
@@ -163,14 +193,14 @@ class _Loop:
         model: BrainWavLMForFMRIEncoding,
         data: BlockDataset,
         corpus: Corpus,
-        runs: dict[str, list],
-        voxels: np.ndarray,
+        runs: dict[str, dict[str, list[Run]]],
+        voxels: dict[str, np.ndarray],
         metrics: Path,
     ) -> None:
         self.job, self.recipe, self.accelerator = job, job.recipe, accelerator
         self.data, self.corpus, self.runs, self.voxels, self.metrics = data, corpus, runs, voxels, metrics
         self.plain = model
-        optimiser = torch.optim.Adam(_parameter_groups(model, self.recipe))
+        optimiser = torch.optim.Adam(_parameter_groups(model, self.recipe), weight_decay=self.recipe.l2_penalty)
         self.model, self.optimiser = accelerator.prepare(model, optimiser)
         self.trained = [p for p in model.parameters() if p.requires_grad]
         self.progress = checkpoint.Progress()
@@ -196,7 +226,7 @@ class _Loop:
             total=self.n_steps,
             initial=self.progress.step,
             unit="step",
-            desc=f"tuning {self.job.subject} {self.job.roi}",
+            desc=f"tuning {'+'.join(self.job.subjects)} {self.job.roi}",
             disable=not (progress_bar and self.accelerator.is_main_process),
         )
         # storage_errors outside: closing the stream writes what a full disk refused before, and fails again.
@@ -217,11 +247,12 @@ class _Loop:
             self.data, batch_size=None, sampler=mine[progress.blocks :], num_workers=self.job.workers,
             generator=torch.Generator().manual_seed(recipe.seed),
         )  # fmt: skip
+        self.plain.head_only = progress.epoch < recipe.head_only_epochs
         self.model.train()
         losses = []
         for index, batch in zip(mine[progress.blocks :], loader, strict=True):
-            factor = recipe.learning_rate_factor(progress.step, self.n_steps)
-            for group in self.optimiser.param_groups:
+            factors = recipe.learning_rate_factors(progress.step, self.n_steps)
+            for group, factor in zip(self.optimiser.param_groups, factors, strict=True):
                 group["lr"] = group["initial_lr"] * factor
             with self.accelerator.accumulate(self.model):
                 loss = self.model(**batch, loss=recipe.loss).loss
@@ -244,7 +275,7 @@ class _Loop:
             progress.step += 1
             value = float(self.accelerator.reduce(torch.stack(losses).mean(), "mean"))
             losses = []
-            self._record(stream, kind="step", epoch=progress.epoch, loss=value, learning_rate_factor=factor)
+            self._record(stream, kind="step", epoch=progress.epoch, loss=value, learning_rate_factors=factors)
             bar.update()
             bar.set_postfix(epoch=progress.epoch, loss=f"{value:.4f}")
             if progress.step % self.job.save_every == 0:
@@ -256,13 +287,11 @@ class _Loop:
         if self.recipe.select == "last":
             return
         with _kept_random_state():
-            score = validation_score(
-                self.recipe.select, self.plain, self.corpus, self.runs["train"], self.runs["validation"], self.voxels
-            )
+            score = validation_score(self.recipe.select, self.plain, self.corpus, self.runs, self.voxels)
         if not math.isfinite(score):
             raise EncodingError(
                 f"the validation score of epoch {finished} is {score}",
-                where=f"subject {self.job.subject}, region {self.job.roi}",
+                where=f"subject {'+'.join(self.job.subjects)}, region {self.job.roi}",
                 expected="predictions and responses that vary over time",
                 remedy="lower the learning rates, or set select: last",
             )
@@ -283,6 +312,12 @@ class _Loop:
         best = self.job.output / "checkpoints" / "best.safetensors"
         if self.recipe.select != "last":
             checkpoint.restore_best(best, self.plain)
+        self.plain.head_only = False
+        if len(self.job.subjects) > 1:
+            # One readout for all makes one adapter: its subject is the group.
+            of_one = self.recipe.readout == "shared"
+            members = {self.job.subjects[0]: GROUP} if of_one else {s: s for s in self.job.subjects}
+            self.plain.split_group({s: (name, adapter_name(name, self.job.roi)) for s, name in members.items()})
         if self.accelerator.is_main_process:
             partial = self.job.output / "model.partial-writing"
             with storage_errors(place, partial):
@@ -290,14 +325,14 @@ class _Loop:
                 self.plain.eval().save_pretrained(partial)
                 shutil.rmtree(place, ignore_errors=True)
                 os.replace(partial, place)
-            described = _description_of(self.job.output / "run.json")
+            described = description_of(self.job.output / "run.json")
             described["finished"] = {
                 "steps": self.progress.step,
                 "seconds_of_this_session": round(seconds, 1),
                 "kept_epoch": self.recipe.epochs - 1 if self.recipe.select == "last" else self.progress.best_epoch,
                 "validation_r": self.progress.best_score,
             }
-            _write_json(self.job.output / "run.json", described)
+            write_json(self.job.output / "run.json", described)
         self.accelerator.wait_for_everyone()
         return place
 
@@ -324,123 +359,5 @@ def _parameter_groups(model: BrainWavLMForFMRIEncoding, recipe: Recipe) -> list[
 def _audit(model: BrainWavLMForFMRIEncoding, corpus: Corpus, data: BlockDataset) -> int:
     if not model.config.lora:
         return 0
-    run, rows = data.runs[0], data.rows[0]
+    run, rows = data.hearings[0].first, data.rows[0]
     return model.audit(corpus.audio(run.story), run.tr_times_s[rows.start : rows.start + data.block_trs])
-
-
-def _describe(
-    job: TuningJob,
-    corpus: Corpus,
-    model: BrainWavLMForFMRIEncoding,
-    accelerator: Accelerator,
-    n_audited: int,
-    n_blocks: int,
-) -> dict[str, Any]:
-    runs = {split: corpus.runs(job.subject, split) for split in ("train", "validation", "test")}
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    return {
-        "recipe": job.recipe.to_dict(),
-        "corpus": {
-            "name": corpus.name,
-            "licence": corpus.meta.get("licence"),
-            "source": corpus.meta.get("source"),
-            "surrogate_audio": corpus.surrogate_audio,
-            "simulated": "simulation" in (corpus.meta.get("extra") or {}),
-            "splits": {split: sorted({run.story for run in found}) for split, found in runs.items()},
-            "hours_of_training": round(sum(run.n_trs * run.tr_s for run in runs["train"]) / 3600, 3),
-        },
-        "subject": job.subject,
-        "roi": job.roi,
-        "adapter": model.config.default_adapter,
-        "n_voxels": len(model.head.voxels),
-        "backbone": {
-            "name": model.config.base_model_name_or_path,
-            "revision": model.config.base_model_revision,
-            "layer": model.config.layer,
-        },
-        "n_trained_parameters": trained,
-        "n_audited_adapter_tensors": n_audited,
-        "n_blocks_per_epoch": n_blocks,
-        "n_processes": accelerator.num_processes,
-        "mixed_precision": accelerator.mixed_precision,
-        "device": str(accelerator.device),
-        "hardware": f"{platform.machine()}, {os.cpu_count()} cores",
-        "versions": versions(),
-    }
-
-
-#: what a resumed run may change
-_MAY_DIFFER = ("hardware", "versions", "device", "finished")
-
-
-def _start_or_resume_folder(job: TuningJob, described: dict[str, Any], resume: bool, accelerator: Accelerator) -> Path:
-    """Make the run's folder, or check that the one there is of the same run; returns the metrics file."""
-    file, metrics = job.output / "run.json", job.output / "metrics.jsonl"
-    place = checkpoint.latest(job.output / "checkpoints")
-    if not resume:
-        if file.exists() or place is not None:
-            raise CheckpointError(
-                "the output folder holds a run already",
-                where=job.output,
-                remedy="pass --resume to continue it, or choose another --output",
-            )
-        # Each process has looked before the first one writes.
-        accelerator.wait_for_everyone()
-        if accelerator.is_main_process:
-            _write_json(file, described)
-        accelerator.wait_for_everyone()
-        return metrics
-    before, now = _description_of(file), json.loads(json.dumps(described))
-    for key in now:
-        if key not in _MAY_DIFFER and before.get(key) != now[key]:
-            raise CheckpointError(
-                f"the run was started with another {_difference(key, before.get(key), now[key])}",
-                where=job.output,
-                expected="the settings it was started with",
-                remedy="start anew in another --output",
-            )
-    reached = checkpoint.Progress() if place is None else checkpoint.read_progress(place)
-    if accelerator.is_main_process:
-        written = metrics.read_text().splitlines() if metrics.exists() else []
-        with whole_file(metrics) as path:
-            path.write_text("".join(line + "\n" for line in written if _is_before(line, reached)))
-    accelerator.wait_for_everyone()
-    return metrics
-
-
-def _description_of(file: Path) -> dict[str, Any]:
-    try:
-        described = json.loads(file.read_text())
-    except FileNotFoundError:
-        raise CheckpointError(
-            "there is no run to resume", where=file.parent, expected=file.name, remedy="start without --resume"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{file.name} cannot be read ({error})", where=file, remedy="start anew in another --output"
-        ) from error
-    return dict(described)
-
-
-def _is_before(line: str, reached: checkpoint.Progress) -> bool:
-    """Whether a line of metrics was written before the checkpoint that a run resumes from."""
-    try:
-        entry = json.loads(line)
-    except json.JSONDecodeError:  # cut short by the kill
-        return False
-    if entry["kind"] == "validation":
-        return bool(entry["epoch"] < reached.epoch)
-    return bool(entry["step"] <= reached.step)
-
-
-def _difference(key: str, before: Any, now: Any) -> str:
-    if isinstance(before, dict) and isinstance(now, dict):
-        for part in now:
-            if before.get(part) != now[part]:
-                return _difference(f"{key}.{part}", before.get(part), now[part])
-    return f"{key} ({before!r}, now {now!r})"
-
-
-def _write_json(path: Path, values: dict[str, Any]) -> None:
-    with whole_file(path) as partial:
-        partial.write_text(json.dumps(values, indent=2) + "\n")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from brain_tuning.corpus import Corpus, Run
@@ -30,32 +32,37 @@ def validation_score(
     how: str,
     model: BrainWavLMForFMRIEncoding,
     corpus: Corpus,
-    train: list[Run],
-    validation: list[Run],
-    voxels: np.ndarray,
+    runs: Mapping[str, Mapping[str, list[Run]]],
+    voxels: Mapping[str, np.ndarray],
 ) -> float:
-    """Mean correlation over voxels on the validation stories.
+    """Mean correlation over voxels on the validation stories, and over subjects if there are several.
 
     Args:
         how: ``head`` scores the tuned head's own predictions; ``ridge`` fits a ridge anew on the training
             stories' features, with the penalty of each voxel chosen by leaving stories out.
         model: at the end of an epoch.
         corpus: audio and responses.
-        train, validation: runs of the two splits.
-        voxels: columns of the responses, (n_voxels,).
+        runs: subject -> split -> runs.
+        voxels: subject -> columns of the responses, (n_voxels,).
 
     Raises:
         CorpusError: there is no validation story.
         EncodingError: ``ridge``, and the one training story is too short to choose penalties on.
     """
-    check_selection(how, validation, corpus)
-    measured = np.concatenate([zscore(corpus.bold(run, voxels)) for run in validation])
-    if how == "head":
-        predicted = np.concatenate([model.predict(corpus.audio(run.story), run.tr_times_s) for run in validation])
-    else:
-        features = model_features(model, corpus)
-        delays = model.config.delays_trs
-        responses = np.concatenate([zscore(corpus.bold(run, voxels)) for run in train])
-        fit = ridge_cv(design_matrix(features, train, delays), responses, inner_folds(train, N_FOLDS))
-        predicted = fit.predict(design_matrix(features, validation, delays))
-    return float(np.nanmean(pearson_r(predicted, measured)))
+    features = model_features(model, corpus)
+    delays = model.config.delays_trs
+    scores = []
+    for subject, own in runs.items():
+        train, validation = own["train"], own["validation"]
+        check_selection(how, validation, corpus)
+        measured = np.concatenate([zscore(corpus.bold(run, voxels[subject])) for run in validation])
+        if how == "head":
+            predicted = np.concatenate(
+                [model.predict(corpus.audio(run.story), run.tr_times_s, subject=subject) for run in validation]
+            )
+        else:
+            responses = np.concatenate([zscore(corpus.bold(run, voxels[subject])) for run in train])
+            fit = ridge_cv(design_matrix(features, train, delays), responses, inner_folds(train, N_FOLDS))
+            predicted = fit.predict(design_matrix(features, validation, delays))
+        scores.append(float(np.nanmean(pearson_r(predicted, measured))))
+    return float(np.mean(scores))

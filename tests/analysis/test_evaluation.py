@@ -142,6 +142,28 @@ def test_everything_to_repeat_it_is_there(corpus: Corpus, evaluated: Path) -> No
     assert set(results["median_penalty"]) == {"untuned", "tuned-AC", "envelope", "word-rate"}
 
 
+def test_a_model_of_one_window_a_tr_is_judged_beside_its_backbone_at_the_same_windows(
+    corpus: Corpus, tmp_path: Path
+) -> None:
+    job = job_for(
+        corpus, tmp_path / "run", epochs=1, history_trs=1, read="convolution", delays_trs=(0,),
+        convolution={"channels": 4, "kernel_frames": 3, "stride_frames": 2},
+    )  # fmt: skip
+    tune(job)
+    results = evaluate_models(job_of(corpus, tmp_path / "out", models=(str(job.output),)))
+    window = {"context_s": 2.0045, "stride_s": 2.0045, "read": "all"}
+    for described in results["models"].values():
+        assert described["window"] == pytest.approx(window)
+    plan = {"layer": 1, "lanczos_lobes": 1, **results["models"]["untuned"]["window"]}
+    alone = evaluate_models(job_of(corpus, tmp_path / "alone", backbone=BACKBONE, recipe_config=plan))
+    assert [row for row in results["rows"] if row["model"] == "untuned"] == alone["rows"]
+    model = BrainWavLMForFMRIEncoding.from_pretrained(job.output / "model")
+    run = corpus.runs("s1", "test")[0]
+    stored = load_file(tmp_path / "out" / "voxels.safetensors")
+    expected = model.predict(corpus.audio("test"), run.tr_times_s)
+    np.testing.assert_allclose(stored["prediction/tuned-AC"], expected, atol=1e-5)
+
+
 def test_another_subject_can_be_predicted_by_the_same_model(corpus: Corpus, tuned_run: Path, tmp_path: Path) -> None:
     job = job_of(corpus, tmp_path / "s2", models=(str(tuned_run / "model"),), regions=("AC", "all"))
     rows = evaluate_models(EvaluationJob(**{**vars(job), "subject": "s2"}))["rows"]

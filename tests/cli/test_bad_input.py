@@ -198,7 +198,9 @@ def test_an_unknown_key_of_a_recipe(capsys: pytest.CaptureFixture[str], corpus: 
     )
     line = failure(capsys, *command, "--recipe", "brainwavelm")
     assert line.startswith("the recipe cannot be read (No such file or directory)")
-    assert line.endswith("or one of brainwavlm, demo")
+    assert line.endswith(
+        "or one of brain-tuning-2025, brainwavlm, brainwavlm-full, demo, multi-brain-tuning, refined-wav2vec2"
+    )
     line = failure(capsys, *command, "--recipe", "demo", "--epochs", "0")
     assert line.startswith("epochs: 0 is out of range [demo]")
     line = failure(capsys, *command, "--recipe", "demo", "--save-every", "0")

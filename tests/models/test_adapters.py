@@ -19,7 +19,7 @@ def backbone_with(lora: dict, layer: int = 3, *, prepared: bool = True) -> WavLM
     backbone.requires_grad_(False)
     if prepared:
         family_of(backbone.config).prepare(backbone)
-    adapters.attach(backbone, "a", adapters.lora_config(backbone, lora, layer))
+    adapters.attach(backbone, "a", adapters.lora_config(backbone, lora, range(layer)))
     return backbone
 
 
@@ -93,13 +93,13 @@ def test_the_model_audits_itself_on_its_longest_windows(tiny_wavlm: Path) -> Non
 )
 def test_lora_settings_that_cannot_be_are_refused(lora: dict, text: str) -> None:
     with pytest.raises(AdapterError) as caught:
-        adapters.lora_config(stock_wavlm("group"), lora, 2)
+        adapters.lora_config(stock_wavlm("group"), lora, range(2))
     assert text in str(caught.value)
 
 
 def test_merging_adds_the_delta_of_the_named_adapter_only() -> None:
     backbone = backbone_with(LORA)
-    adapters.attach(backbone, "layers", adapters.lora_config(backbone, LORA, 3))
+    adapters.attach(backbone, "layers", adapters.lora_config(backbone, LORA, range(3)))
     shake(backbone)
     module = backbone.encoder.layers[0].feed_forward.output_dense
     key = "encoder.layers.0.feed_forward.output_dense.weight"
@@ -107,15 +107,16 @@ def test_merging_adds_the_delta_of_the_named_adapter_only() -> None:
     for name in ("a", "layers"):
         delta = module.lora_B[name].weight.detach() @ module.lora_A[name].weight.detach() * (4 / 2)
         for sign in (1.0, -1.0):
-            merged = adapters.merged_state_dict(backbone, name, sign)
+            merged = adapters.merged_state_dict(backbone, {name: sign})
             torch.testing.assert_close(merged[key], base + sign * delta, rtol=1e-6, atol=1e-7)
             assert set(merged) == set(stock_wavlm("group").state_dict())
+        assert torch.equal(adapters.merged_state_dict(backbone, name)[key], (base + delta))
     torch.testing.assert_close(adapters.merged_state_dict(backbone, None)[key], base, rtol=0, atol=0)
 
 
 def test_an_adapter_called_like_a_module_is_not_mixed_up_with_the_others() -> None:
     backbone = backbone_with(LORA)
-    adapters.attach(backbone, "layers", adapters.lora_config(backbone, LORA, 3))
+    adapters.attach(backbone, "layers", adapters.lora_config(backbone, LORA, range(3)))
     found = adapters.adapter_parameters(backbone, "layers")
     assert len(found) == 36
     assert all(key.endswith(".layers.weight") for key in found)

@@ -12,6 +12,8 @@ from brain_tuning.errors import BackboneError, TimingError
 from brain_tuning.models import BrainWavLMConfig, BrainWavLMForFMRIEncoding
 from brain_tuning.timing import FrameGrid, WindowPlan
 
+CONVOLUTION = {"channels": 4, "kernel_frames": 3, "stride_frames": 2}
+
 
 def test_a_config_comes_back_from_json_as_it_was(tmp_path: Path) -> None:
     config = BrainWavLMConfig(
@@ -55,7 +57,10 @@ def test_a_backbone_of_another_kind_is_refused(said: object) -> None:
     model_type = said["model_type"] if isinstance(said, dict) else "t5"
     with pytest.raises(BackboneError) as caught:
         BrainWavLMConfig(speech_config=said)
-    assert str(caught.value).startswith(f"a model of type {model_type!r} cannot be brain-tuned; expected one of wavlm")
+    assert str(caught.value).startswith(
+        f"a model of type {model_type!r} cannot be brain-tuned: it is not a speech encoder known here; "
+        "expected one of wavlm, wav2vec2, "
+    )
     assert "\n" not in str(caught.value)
 
 
@@ -64,3 +69,48 @@ def test_a_layer_that_the_backbone_lacks_is_refused(layer: int) -> None:
     config = BrainWavLMConfig(speech_config=wavlm_config("group"), layer=layer)
     with pytest.raises(BackboneError, match=rf"layer {layer} cannot be read .*; expected 1 to 3, .* has 3 layers"):
         BrainWavLMForFMRIEncoding(config)
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        (
+            {"first_adapted_layer": 2},
+            "layers from 2 on cannot be adapted [lab/encoder]; expected 0 to 1, as layer 2 is",
+        ),
+        ({"first_adapted_layer": -1}, "layers from -1 on cannot be adapted [lab/encoder]; expected 0 to 1"),
+        (
+            {"read": "convolution"},
+            "read 'convolution' with convolution None and history_trs None; expected a convolution",
+        ),
+        ({"convolution": CONVOLUTION, "history_trs": 2}, "read 'last' with convolution {'channels': 4"),
+        (
+            {"read": "convolution", "convolution": CONVOLUTION},
+            "and history_trs None; expected a convolution where read is",
+        ),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(settings: dict, text: str) -> None:
+    config = BrainWavLMConfig(
+        speech_config=wavlm_config("group"), base_model_name_or_path="lab/encoder", layer=2, **settings
+    )
+    with pytest.raises(BackboneError) as caught:
+        BrainWavLMForFMRIEncoding(config)
+    assert text in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_adapted_layers_lie_between_the_first_and_the_one_that_is_read() -> None:
+    assert BrainWavLMConfig(layer=9).adapted_layers == range(9)
+    assert BrainWavLMConfig(layer=9, first_adapted_layer=6).adapted_layers == range(6, 9)
+
+
+def test_what_a_history_model_reads_comes_back_from_json(tmp_path: Path) -> None:
+    config = BrainWavLMConfig(
+        speech_config=wavlm_config("group"), layer=2, first_adapted_layer=1, history_trs=6, read="convolution",
+        convolution=CONVOLUTION, normalise_features=False, delays_trs=[0],
+    )  # fmt: skip
+    config.save_pretrained(tmp_path)
+    loaded = AutoConfig.from_pretrained(tmp_path)
+    for key in ("history_trs", "read", "convolution", "normalise_features", "first_adapted_layer"):
+        assert getattr(loaded, key) == getattr(config, key)

@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from scipy.stats import zscore
+from scipy.stats import norm, zscore
 
 from brain_tuning.errors import TimingError
-from brain_tuning.models.head import EncodingHead, TemporalNorm
+from brain_tuning.models.head import ConvolutionRead, EncodingHead, TemporalNorm
 
 
 def features(n_trs: int, width: int = 6, seed: int = 0) -> torch.Tensor:
@@ -86,3 +86,39 @@ def test_lead_in_trs_feed_the_delays_and_are_not_predicted() -> None:
     torch.testing.assert_close(head(values[3:12], n_lead_trs=4), whole[7:12], rtol=1e-5, atol=1e-6)
     cut = head(values[7:12])
     assert (cut[0] - whole[7]).abs().max() > 1e-3
+
+
+def test_without_normalisation_features_are_delayed_as_they_are() -> None:
+    head = EncodingHead(6, 5, (0, 2), 0, normalise=False)
+    values = features(9)
+    delayed = np.zeros((9, 12), dtype=np.float32)
+    delayed[:, :6], delayed[2:, 6:] = values, values[:-2]
+    expected = delayed @ head.readout.weight.detach().numpy().T + head.readout.bias.detach().numpy()
+    for mode in (True, False):
+        # Not a single estimate is kept: training is evaluation.
+        np.testing.assert_allclose(head.train(mode)(values).detach(), expected, rtol=1e-5, atol=1e-5)
+    assert head.norm is None
+    assert not any("norm" in key for key in head.state_dict())
+
+
+@pytest.mark.parametrize(("kernel", "stride", "n_frames"), [(3, 1, 8), (5, 2, 11), (9, 4, 1), (2, 3, 7)])
+def test_the_convolution_reads_a_window_as_written_out(kernel: int, stride: int, n_frames: int) -> None:
+    torch.manual_seed(0)
+    read = ConvolutionRead(6, 4, kernel, stride)
+    frames = features(n_frames).numpy()
+    weight, bias = (p.detach().numpy() for p in (read.convolution.weight, read.convolution.bias))
+    padded = np.pad(frames, ((kernel // 2, kernel // 2), (0, 0)))
+    starts = range(0, len(padded) - kernel + 1, stride)
+    sums = np.stack([np.einsum("ock,kc->o", weight, padded[s : s + kernel]) for s in starts]) + bias
+    expected = (sums * norm.cdf(sums)).mean(0)
+    found = read(torch.from_numpy(frames)[None])
+    assert found.shape == (1, 4)
+    np.testing.assert_allclose(found[0].detach(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_head_behind_a_convolution_is_as_wide_as_its_channels() -> None:
+    head = EncodingHead(6, 5, (1, 2), 0, convolution={"channels": 4, "kernel_frames": 3, "stride_frames": 2})
+    assert head.readout.weight.shape == (5, 8)
+    assert head.norm.running_mean.shape == (4,)
+    assert head.eval()(features(9, width=4)).shape == (9, 5)
+    assert EncodingHead(6, 5, (1,), 0).read is None

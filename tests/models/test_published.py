@@ -9,12 +9,21 @@ import pytest
 import torch
 from model_builders import BUNDLED_NAME, LORA, story, tr_times, tuned_model, waves
 from safetensors.torch import load_file
-from transformers import AutoFeatureExtractor, AutoModel, Wav2Vec2Config, Wav2Vec2Model, WavLMModel
+from transformers import (
+    AutoFeatureExtractor,
+    AutoModel,
+    BertConfig,
+    BertModel,
+    Wav2Vec2Config,
+    Wav2Vec2Model,
+    WavLMModel,
+)
 
 from brain_tuning.errors import AdapterError, BackboneError
 from brain_tuning.models import BrainWavLMForFMRIEncoding
 from brain_tuning.models.backbones import load_backbone
-from brain_tuning.models.published import load_adapter, write
+from brain_tuning.models.published import write
+from brain_tuning.models.published_adapters import load_adapter
 
 ROOT = {"config.json", "model.safetensors", "preprocessor_config.json"}
 TIMES = tr_times(4)
@@ -230,8 +239,17 @@ def test_an_adapter_is_refused_by_an_encoder_it_was_not_tuned_on(
     assert "put on microsoft/wavlm-base]; expected the encoder microsoft/wavlm-base-plus" in str(caught.value)
     encoder.config._name_or_path = "microsoft/wavlm-base-plus"
     load_adapter(encoder, folder)
-    with pytest.raises(BackboneError, match="type 'wav2vec2' cannot be brain-tuned"):
-        load_adapter(Wav2Vec2Model(Wav2Vec2Config(hidden_size=32, num_hidden_layers=1, num_attention_heads=2)), folder)
+    # Of another family with projections of the same names and sizes.
+    other = Wav2Vec2Model(
+        Wav2Vec2Config(hidden_size=32, num_hidden_layers=3, num_attention_heads=4, intermediate_size=48)
+    )
+    keys = list(other.state_dict())
+    with pytest.raises(AdapterError) as caught:
+        load_adapter(other, folder)
+    assert str(caught.value).startswith(f"the adapter was tuned on a wavlm encoder [{folder}, put on a wav2vec2 one]")
+    assert list(other.state_dict()) == keys
+    with pytest.raises(BackboneError, match="type 'bert' cannot be brain-tuned"):
+        load_adapter(BertModel(BertConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2)), folder)
 
 
 def test_another_adapter_of_the_same_name_does_not_inherit_the_first_ones_settings(

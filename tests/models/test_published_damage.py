@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from brain_tuning.errors import AdapterError, BackboneError
 from brain_tuning.models import BrainWavLMForFMRIEncoding
-from brain_tuning.models.published import load_adapter
+from brain_tuning.models.published_adapters import load_adapter
 
 HEAD = "adapters/s1-ac/head.safetensors"
 LORA_FILE = "adapters/s1-ac/adapter_model.safetensors"

@@ -10,6 +10,7 @@ from transformers import WavLMConfig, WavLMModel
 from brain_tuning.errors import TimingError
 from brain_tuning.models.families import frame_grid
 from brain_tuning.timing import FrameGrid, WindowPlan
+from brain_tuning.timing.windows import history_windows
 
 RATE, HOP, FIELD = 16_000, 320, 400
 GRID = FrameGrid(RATE, HOP, FIELD)
@@ -161,3 +162,124 @@ def test_errors_say_what_is_wrong(make: object, text: str) -> None:
         make()  # type: ignore[operator]
     assert text in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+# One window a TR
+
+TR_S = 2.0
+
+
+def middles(n_trs: int, tr_s: float = TR_S, onset_s: float = 0.0) -> np.ndarray:
+    return onset_s + (np.arange(n_trs) + 0.5) * tr_s
+
+
+def spans(n_samples: int, times: np.ndarray, history_trs: int, grid: FrameGrid = GRID) -> dict[int, tuple[int, int]]:
+    """First sample of each TR's window and the one after its last, by index of the TR."""
+    groups, members = history_windows(n_samples, grid, times, history_trs=history_trs)
+    found = {}
+    for group, indices in zip(groups, members, strict=True):
+        assert group.first_frame == 0
+        assert len(group.starts) == len(indices)
+        np.testing.assert_array_equal(group.times_s, times[indices][:, None])
+        for index, start in zip(indices, group.starts, strict=True):
+            assert int(index) not in found
+            found[int(index)] = (int(start), int(start) + group.n_samples)
+    return found
+
+
+def test_a_window_is_the_tr_and_its_history() -> None:
+    """Closed form of Moussa et al. 2025: 2 s and the four TRs before it, 10 s, from sample 32,000 x (k - 4)."""
+    found = spans(40 * RATE, middles(20), 4)
+    assert found == {k: (max(0, k - 4) * 32_000, (k + 1) * 32_000) for k in range(20)}
+    groups, members = history_windows(40 * RATE, GRID, middles(20), history_trs=4)
+    # One group for each length: at the story's start they grow, and nothing is padded.
+    assert [group.n_samples for group in groups] == [32_000 * n for n in range(1, 6)]
+    assert [indices.tolist() for indices in members] == [[0], [1], [2], [3], list(range(4, 20))]
+
+
+def test_without_history_windows_are_the_trs_themselves() -> None:
+    assert spans(10 * RATE, middles(5), 0) == {k: (k * 32_000, (k + 1) * 32_000) for k in range(5)}
+
+
+def test_at_the_storys_end_windows_are_shorter_and_trs_after_it_have_none() -> None:
+    # The story ends 0.5 s into TR 4; its last window holds what there is.
+    found = spans(round(8.5 * RATE), middles(8), 1)
+    assert found == {0: (0, 32_000), 1: (0, 64_000), 2: (32_000, 96_000), 3: (64_000, 128_000), 4: (96_000, 136_000)}
+    # 8.0 s: TR 4 hears nothing of its own, though a history of it lies in the story.
+    assert sorted(spans(8 * RATE, middles(8), 3)) == [0, 1, 2, 3]
+
+
+def test_trs_before_the_story_have_no_window_and_one_that_overlaps_it_has_a_short_one() -> None:
+    times = middles(6, onset_s=-5.0)
+    assert spans(20 * RATE, times, 2) == {2: (0, 16_000), 3: (0, 48_000), 4: (0, 80_000), 5: (16_000, 112_000)}
+    # 20 ms of audio hold no frame.
+    assert sorted(spans(20 * RATE, middles(6, onset_s=-5.98), 2)) == [3, 4, 5]
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(FIELD, 30 * RATE), st.integers(2, 12), st.floats(0.7, 3.1), st.floats(-8, 8), st.integers(0, 7))
+def test_windows_are_cut_as_by_hand_and_hear_no_future(
+    n_samples: int, n_trs: int, tr_s: float, onset_s: float, history_trs: int
+) -> None:
+    times = middles(n_trs, tr_s, onset_s)
+    found = spans(n_samples, times, history_trs)
+    middle_s = (np.arange(n_samples) + 0.5) / RATE
+    for index, time_s in enumerate(times):
+        end_s, begin_s = time_s + tr_s / 2, time_s + tr_s / 2 - (history_trs + 1) * tr_s
+        by_hand = np.flatnonzero((middle_s > begin_s) & (middle_s < end_s))
+        own = np.flatnonzero((middle_s > time_s - tr_s / 2) & (middle_s < end_s))
+        if index in found:
+            start, stop = found[index]
+            assert stop <= round(end_s * RATE)
+            # A time that falls between two samples is rounded to one of them.
+            assert abs(start - by_hand[0]) <= 1
+            assert abs(stop - 1 - by_hand[-1]) <= 1
+            assert GRID.n_frames(stop - start) > 0
+        else:
+            assert len(own) <= 1 or len(by_hand) <= FIELD
+
+
+def test_cutting_gives_the_audio_of_the_span() -> None:
+    audio = np.random.default_rng(0).standard_normal(9 * RATE)
+    groups, members = history_windows(len(audio), GRID, middles(5), history_trs=2)
+    for group, indices in zip(groups, members, strict=True):
+        for window, index in zip(group.cut(audio), indices, strict=True):
+            np.testing.assert_array_equal(window, audio[max(0, index - 2) * 32_000 : (index + 1) * 32_000])
+
+
+def test_history_longer_than_the_encoder_takes_is_refused() -> None:
+    short = FrameGrid(RATE, HOP, FIELD, longest_samples=8 * RATE)
+    history_windows(20 * RATE, short, middles(5), history_trs=3)
+    with pytest.raises(
+        TimingError, match=r"windows of 10 s are too long .*history_trs \+ 1 TRs of at most 8 s; .*shorten history"
+    ):
+        history_windows(20 * RATE, short, middles(5), history_trs=4)
+    with pytest.raises(TimingError, match="the audio has 399 samples; expected at least 400, one frame"):
+        history_windows(399, GRID, middles(5), history_trs=1)
+
+
+# Encoders that pad their input themselves
+
+
+def test_padding_moves_centres_and_adds_frames() -> None:
+    """Frame k sees the samples from 320 k - 520 to 320 k + 519, those that there are."""
+    padded = FrameGrid(RATE, 320, 1040, padding_samples=(520, 360), shortest_samples=400)
+    assert padded.first_centre_samples == 0.0
+    np.testing.assert_allclose(padded.centres_s(4) * RATE, [0, 320, 640, 960])
+    assert [padded.n_frames(n) for n in (399, 400, 479, 480, 800, 16_000)] == [0, 1, 1, 2, 3, 50]
+    stamps = np.concatenate([group.times_s.ravel() for group in WindowPlan(1.0, 0.5).groups(3 * RATE, padded)])
+    np.testing.assert_allclose(stamps, np.arange(150) * 0.02, atol=1e-9)
+
+
+def test_a_plan_longer_than_the_encoder_takes_is_refused() -> None:
+    short = FrameGrid(RATE, HOP, FIELD, longest_samples=2 * RATE)
+    WindowPlan(1.5, 0.5).groups(5 * RATE, short)
+    with pytest.raises(TimingError) as caught:
+        WindowPlan(2.0, 0.5).groups(5 * RATE, short)
+    assert str(caught.value) == (
+        "windows of 2.5 s are too long for this encoder; expected context_s + stride_s of at most 2 s; "
+        "remedy: shorten context_s in the recipe"
+    )
+    padded = FrameGrid(RATE, 320, 1040, padding_samples=(520, 360), shortest_samples=400)
+    with pytest.raises(TimingError, match="the audio has 399 samples; expected at least 400, one frame"):
+        WindowPlan(1.0, 0.5).groups(399, padded)

@@ -17,7 +17,8 @@ from brain_tuning import BrainWavLMForFMRIEncoding
 from brain_tuning.corpus import Corpus
 from brain_tuning.errors import CheckpointError
 from brain_tuning.tuning.checkpoint import KEPT, tuned_state
-from brain_tuning.tuning.loop import TuningJob, tune
+from brain_tuning.tuning.job import TuningJob
+from brain_tuning.tuning.loop import tune
 
 
 @pytest.fixture

@@ -19,7 +19,8 @@ from brain_tuning.cortex.regions import select_voxels
 from brain_tuning.errors import CheckpointError, CorpusError, EncodingError, RecipeError, RegionError
 from brain_tuning.models.backbones import load_backbone
 from brain_tuning.tuning.data import BlockDataset
-from brain_tuning.tuning.loop import TuningJob, build_model, tune
+from brain_tuning.tuning.job import TuningJob
+from brain_tuning.tuning.loop import build_model, tune
 
 
 def losses(output: Path) -> list[float]:
@@ -29,9 +30,9 @@ def losses(output: Path) -> list[float]:
 def untuned(corpus: Corpus, job: TuningJob) -> tuple[BrainWavLMForFMRIEncoding, BlockDataset]:
     """The model and the data that a job begins with."""
     torch.manual_seed(job.recipe.seed)
-    runs = corpus.runs("s1", "train")
-    voxels = select_voxels(job.roi, corpus.regions("s1"), corpus.ledger("s1").usable)
-    model = build_model(job.recipe, runs, job, voxels)
+    runs = {subject: corpus.runs(subject, "train") for subject in job.subjects}
+    voxels = {s: select_voxels(job.roi, corpus.regions(s), corpus.ledger(s).usable) for s in job.subjects}
+    model = build_model(job.recipe, job, voxels, tr_s=runs[job.subjects[0]][0].tr_s)
     data = BlockDataset(corpus, runs, voxels, model.config, block_trs=job.recipe.block_trs, seed=job.recipe.seed)
     return model, data
 
@@ -137,8 +138,8 @@ def test_gradients_are_clipped_at_the_norm(corpus: Corpus, tmp_path: Path, monke
 
 def test_schedule_and_seed_reach_the_metrics(corpus: Corpus, tmp_path: Path) -> None:
     tune(job_for(corpus, tmp_path / "a", epochs=1, schedule="linear", warmup_share=0.25))
-    factors = [line["learning_rate_factor"] for line in metrics(tmp_path / "a")]
-    np.testing.assert_allclose(factors, [1 / 2, 1, 2 / 3, 1 / 3])
+    factors = [line["learning_rate_factors"] for line in metrics(tmp_path / "a")]
+    np.testing.assert_allclose(factors, [[f, f] for f in (1 / 2, 1, 2 / 3, 1 / 3)])
     tune(job_for(corpus, tmp_path / "b", epochs=1, schedule="linear", warmup_share=0.25))
     assert losses(tmp_path / "b") == losses(tmp_path / "a")
     tune(job_for(corpus, tmp_path / "c", epochs=1, schedule="linear", warmup_share=0.25, seed=43))
@@ -147,13 +148,21 @@ def test_schedule_and_seed_reach_the_metrics(corpus: Corpus, tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     ("settings", "tolerance"),
-    [({"stem_cache_mb": 0}, 0.0), ({"workers": 1}, 0.0), ({"gradient_checkpointing": True}, 1e-6)],
+    [
+        ({"cache_mb": 0}, 0.0),
+        ({"cache_mb": 0, "disk_cache": "disk"}, 0.0),
+        ({"disk_cache": "disk", "disk_cache_gb": 1e-4}, 0.0),
+        ({"workers": 1}, 0.0),
+        ({"gradient_checkpointing": True}, 1e-6),
+    ],
 )
 def test_what_saves_time_or_memory_changes_no_loss(
     corpus: Corpus, tmp_path: Path, tuned_run: Path, settings: dict, tolerance: float
 ) -> None:
     """User-pains 24: gradient checkpointing with adapters, too."""
     job = job_for(corpus, tmp_path / "run")
+    if "disk_cache" in settings:
+        settings = {**settings, "disk_cache": tmp_path / settings["disk_cache"]}
     tune(TuningJob(**{**vars(job), **settings}))
     np.testing.assert_allclose(losses(job.output), losses(tuned_run), rtol=0, atol=tolerance)
 
@@ -228,11 +237,24 @@ def test_epochs_are_not_chosen_without_a_validation_story(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("settings", "text"),
-    [({"save_every": 0}, "save_every: 0 is out of range; expected at least 1"), ({"workers": -1}, "workers: -1")],
+    [
+        ({"save_every": 0}, "save_every: 0 is out of range; expected at least 1"),
+        ({"workers": -1}, "workers: -1 is out of range; expected at least 0"),
+        ({"cache_mb": -1}, "cache_mb: -1 is out of range; expected at least 0"),
+        ({"disk_cache_gb": -0.5}, "disk_cache_gb: -0.5 is out of range; expected at least 0"),
+        ({"subject": ()}, r"the subjects are \(none\); expected at least one, each named once"),
+        ({"subject": ("s1", "s2", "s1")}, "the subjects are s1, s2, s1; expected at least one, each named once"),
+    ],
 )
 def test_settings_of_a_job_are_checked(corpus: Corpus, tmp_path: Path, settings: dict, text: str) -> None:
     with pytest.raises(RecipeError, match=text):
-        TuningJob(small_recipe(), str(corpus.path), "s1", "AC", tmp_path, **settings)
+        TuningJob(**{**vars(job_for(corpus, tmp_path)), **settings})
+
+
+def test_a_job_names_its_subjects(corpus: Corpus, tmp_path: Path) -> None:
+    job = job_for(corpus, tmp_path)
+    assert job.subjects == ("s1",)
+    assert TuningJob(**{**vars(job), "subject": ("s2", "s1")}).subjects == ("s2", "s1")
 
 
 def test_bad_input_leaves_no_output(corpus: Corpus, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from tiny_runs import arguments, in_subprocess, job_for, metrics
 
 from brain_tuning import BrainWavLMForFMRIEncoding
 from brain_tuning.corpus import Corpus
-from brain_tuning.tuning.loop import TuningJob
+from brain_tuning.tuning.job import TuningJob
 
 LAUNCH = ["-m", "accelerate.commands.launch"]
 QUIET = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]

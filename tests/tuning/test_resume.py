@@ -12,7 +12,8 @@ import pytest
 from tiny_runs import arguments, in_subprocess, job_for, metrics
 
 from brain_tuning.corpus import Corpus
-from brain_tuning.tuning.loop import TuningJob, tune
+from brain_tuning.tuning.job import TuningJob
+from brain_tuning.tuning.loop import tune
 
 EPOCHS = 6
 DROPOUT = {"r": 2, "lora_alpha": 4, "lora_dropout": 0.3, "target_modules": ["q_proj", "v_proj"]}

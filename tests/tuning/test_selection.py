@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from tiny_runs import job_for, metrics, small_recipe
 
 from brain_tuning import BrainWavLMForFMRIEncoding
-from brain_tuning.corpus import Corpus, RunInput, StoryInput, SubjectInput, open_corpus, write_corpus
+from brain_tuning.corpus import Corpus, Run, RunInput, StoryInput, SubjectInput, open_corpus, write_corpus
 from brain_tuning.encoding.design import design_matrix
 from brain_tuning.encoding.folds import story_folds
 from brain_tuning.encoding.ridge import ridge_cv
@@ -22,6 +22,11 @@ from brain_tuning.tuning import loop
 from brain_tuning.tuning.checkpoint import tuned_state
 from brain_tuning.tuning.loop import tune
 from brain_tuning.tuning.selection import check_selection, validation_score
+
+
+def of_s1(corpus: Corpus) -> tuple[dict[str, dict[str, list[Run]]], dict[str, np.ndarray]]:
+    """Runs and voxels of auditory cortex of s1, as they are scored."""
+    return {"s1": {s: corpus.runs("s1", s) for s in ("train", "validation")}}, {"s1": corpus.region("s1", "AC")}
 
 
 @pytest.mark.parametrize(
@@ -48,8 +53,7 @@ def test_the_best_epochs_weights_are_kept(corpus: Corpus, tmp_path: Path, how: s
         there = load_file(job.output / "checkpoints" / f"step-{line['step']:08d}" / "tuned.safetensors")
         same = all(torch.equal(value, kept[key]) for key, value in there.items())
         assert same == (line["epoch"] == best["epoch"])
-    runs = {split: corpus.runs("s1", split) for split in ("train", "validation")}
-    again = validation_score(how, model, corpus, runs["train"], runs["validation"], corpus.region("s1", "AC"))
+    again = validation_score(how, model, corpus, *of_s1(corpus))
     assert again == pytest.approx(best["r"], abs=1e-6)
 
 
@@ -67,7 +71,7 @@ def test_the_head_is_scored_by_its_own_predictions(corpus: Corpus, tuned_run: Pa
     predicted = model.predict(corpus.audio(run.story), run.tr_times_s)
     measured = corpus.bold(run, voxels)
     expected = [np.corrcoef(predicted[:, k], measured[:, k])[0, 1] for k in range(len(voxels))]
-    score = validation_score("head", model, corpus, corpus.runs("s1", "train"), [run], voxels)
+    score = validation_score("head", model, corpus, *of_s1(corpus))
     assert score == pytest.approx(np.mean(expected), abs=1e-5)
 
 
@@ -86,7 +90,7 @@ def test_the_ridge_is_fitted_on_training_stories_only(corpus: Corpus, tuned_run:
         design_matrix(lambda story, times: features[story](times), validation, (1, 2))
     )
     expected = pearson_r(prediction, corpus.bold(validation[0], voxels)).mean()
-    score = validation_score("ridge", model, corpus, train, validation, voxels)
+    score = validation_score("ridge", model, corpus, *of_s1(corpus))
     assert score == pytest.approx(expected, abs=1e-6)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from brain_tuning.corpus import Corpus, RunInput, StoryInput, SubjectInput, open_corpus, write_corpus
+from brain_tuning.corpus import Corpus, Run, RunInput, StoryInput, SubjectInput, open_corpus, write_corpus
 from brain_tuning.encoding.scores import zscore
 from brain_tuning.errors import CorpusError
 from brain_tuning.models.backbones import load_backbone_config
@@ -50,7 +50,13 @@ def noise(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 def blocks_of(corpus: Corpus, seed: int = 0, **values: object) -> BlockDataset:
     voxels = values.pop("voxels", np.array([0, 2, 5]))
     settings = {"block_trs": BLOCK_TRS, **values}
-    return BlockDataset(corpus, corpus.runs("s1", "train"), voxels, config(), seed=seed, **settings)  # type: ignore[arg-type]
+    runs = {"s1": corpus.runs("s1", "train")}
+    return BlockDataset(corpus, runs, {"s1": voxels}, config(), seed=seed, **settings)  # type: ignore[arg-type]
+
+
+def runs_of(data: BlockDataset) -> list[Run]:
+    """The one run of each hearing."""
+    return [hearing.first for hearing in data.hearings]
 
 
 def test_blocks_lie_within_runs_and_do_not_overlap(noise: Corpus) -> None:
@@ -62,9 +68,9 @@ def test_blocks_lie_within_runs_and_do_not_overlap(noise: Corpus) -> None:
         for block in data.blocks:
             rows = range(block.first_tr, block.first_tr + block.n_trs)
             assert rows.start >= 0
-            assert rows.stop <= data.runs[block.run].n_trs
-            assert not taken & {(block.run, row) for row in rows}
-            taken |= {(block.run, row) for row in rows}
+            assert rows.stop <= data.hearings[block.hearing].first.n_trs
+            assert not taken & {(block.hearing, row) for row in rows}
+            taken |= {(block.hearing, row) for row in rows}
 
 
 def test_no_tr_is_left_out_over_epochs(noise: Corpus) -> None:
@@ -72,8 +78,8 @@ def test_no_tr_is_left_out_over_epochs(noise: Corpus) -> None:
     seen: set[tuple[int, int]] = set()
     for epoch in range(40):
         data.set_epoch(epoch)
-        seen |= {(block.run, block.first_tr + k) for block in data.blocks for k in range(block.n_trs)}
-    assert seen == {(k, row) for k, run in enumerate(data.runs) for row in range(run.n_trs)}
+        seen |= {(block.hearing, block.first_tr + k) for block in data.blocks for k in range(block.n_trs)}
+    assert seen == {(k, row) for k, run in enumerate(runs_of(data)) for row in range(run.n_trs)}
 
 
 def test_the_order_is_a_function_of_seed_and_epoch_alone(noise: Corpus) -> None:
@@ -95,7 +101,7 @@ def test_the_order_is_a_function_of_seed_and_epoch_alone(noise: Corpus) -> None:
 def test_a_block_is_its_trs_with_the_audio_that_its_delays_need(noise: Corpus) -> None:
     data = blocks_of(noise)
     for index, block in enumerate(data.blocks):
-        run, item = data.runs[block.run], data[index]
+        run, item = data.hearings[block.hearing].first, data[index]
         rows = slice(block.first_tr, block.first_tr + BLOCK_TRS)
         assert item["n_lead_trs"] == 2
         assert item["frame_to_tr"].shape[0] == 2 + BLOCK_TRS
@@ -118,7 +124,8 @@ def _starts_with_first_tr(data: BlockDataset, epoch: int) -> bool:
 
 def test_responses_are_standardised_within_the_run(noise: Corpus) -> None:
     data = blocks_of(noise)
-    for run, bold in zip(data.runs, data.bold, strict=True):
+    assert list(data.bold) == runs_of(data) == noise.runs("s1", "train")
+    for run, bold in data.bold.items():
         assert bold.shape == (run.n_trs, 3)
         np.testing.assert_allclose(bold.mean(0), 0, atol=1e-5)
         np.testing.assert_allclose(bold.std(0), 1, atol=1e-5)
@@ -128,34 +135,35 @@ def test_shuffled_stories_are_given_other_stories_responses(noise: Corpus) -> No
     plain, control = blocks_of(noise), blocks_of(noise, shuffled_stories=True)
     assert control.blocks == plain.blocks
     donor = {"a": "b", "b": "c", "c": "a"}
-    first = {run.story: bold for run, bold in reversed(list(zip(plain.runs, plain.bold, strict=True)))}
-    for run, bold in zip(control.runs, control.bold, strict=True):
+    first = {run.story: bold for run, bold in reversed(plain.bold.items())}
+    assert list(control.bold) == noise.runs("s1", "train")
+    for run, bold in control.bold.items():
         theirs = first[donor[run.story]]
         n_trs = min(len(theirs), len(bold))
         assert bold.shape == (run.n_trs, 3)
         np.testing.assert_array_equal(bold[:n_trs], theirs[:n_trs])
         # A donor that is too short begins again.
         np.testing.assert_array_equal(bold[n_trs:], theirs[: len(bold) - n_trs])
-        own = plain.bold[control.runs.index(run)]
+        own = plain.bold[run]
         assert abs(np.corrcoef(bold.ravel(), own.ravel())[0, 1]) < 0.4
 
 
 def test_one_story_cannot_be_shuffled(noise: Corpus) -> None:
     runs = noise.runs("s1", "train")[:2]
     with pytest.raises(CorpusError, match="shuffled_stories needs at least two training stories"):
-        BlockDataset(noise, runs, np.arange(6), config(), block_trs=5, seed=0, shuffled_stories=True)
+        BlockDataset(noise, {"s1": runs}, {"s1": np.arange(6)}, config(), block_trs=5, seed=0, shuffled_stories=True)
 
 
 def test_where_a_block_is(noise: Corpus) -> None:
     data = blocks_of(noise)
-    index = next(k for k, block in enumerate(data.blocks) if block.run == 1)
+    index = next(k for k, block in enumerate(data.blocks) if block.hearing == 1)
     first = data.blocks[index].first_tr
     assert data.describe(index) == f"a run 0 repeat 1 TR {first}-{first + 4}"
 
 
 def test_runs_without_a_block_are_refused(noise: Corpus) -> None:
     with pytest.raises(CorpusError, match=r"there are no runs to tune on .*expected runs of the train split"):
-        BlockDataset(noise, [], np.arange(6), config(), block_trs=5, seed=0)
+        BlockDataset(noise, {"s1": []}, {"s1": np.arange(6)}, config(), block_trs=5, seed=0)
     with pytest.raises(
         CorpusError,
         match=r"17 TRs while the story is heard \[subject s1, story b, run 0\]; expected at least block_trs = 20",
@@ -179,7 +187,9 @@ def test_trs_before_and_after_the_story_are_not_tuned_on(tmp_path: Path, delays:
             subjects=[SubjectInput("s1", 4, [run])],
         )
     )
-    data = BlockDataset(corpus, corpus.runs("s1"), np.arange(4), config(delays_trs=delays), block_trs=4, seed=0)
+    data = BlockDataset(
+        corpus, {"s1": corpus.runs("s1")}, {"s1": np.arange(4)}, config(delays_trs=delays), block_trs=4, seed=0
+    )
     # Rows 14 to 33 lie within the story; what was heard then is felt delays later.
     assert data.rows == [range(14 + min(delays), 34 + max(delays))]
     for epoch in range(10):

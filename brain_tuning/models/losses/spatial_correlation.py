@@ -5,27 +5,31 @@ from __future__ import annotations
 import torch
 
 from .masking import usable
+from .similarity import correlation
 
 
-def spatial_correlation_loss(prediction: torch.Tensor, bold: torch.Tensor) -> torch.Tensor:
-    """``-mean_t r(prediction[t, :], bold[t, :])``, Pearson r across the voxels of each TR, in float32.
+def spatial_correlation_loss(
+    prediction: torch.Tensor, bold: torch.Tensor, noise_ceiling: torch.Tensor | None = None
+) -> torch.Tensor:
+    """``-mean_t r(prediction[t, :], bold[t, :])``, Pearson r across the voxels of each TR.
 
-    Voxels that hold a NaN within the block are left out of it. TRs whose pattern is flat count as r = 0.
+    Level and scale of each TR's pattern are free. TRs whose pattern is flat count as r = 0. Against ``mse`` it does
+    not ask how far a voxel departs from its mean, only where in the region the response is high and low;
+    ``ceiling_weighted`` is the same with weights, ``temporal_correlation`` the same along the other axis.
 
     Args:
         prediction: (n_trs, n_voxels), any float type.
-        bold: (n_trs, n_voxels); NaN where not measured.
+        bold: (n_trs, n_voxels); voxels with a NaN in the block are left out of it.
+        noise_ceiling: not used.
 
     Returns:
-        Scalar in [-1, 1].
+        Scalar in [-1, 1], -1 where every pattern is predicted up to level and scale.
 
     Raises:
-        EncodingError: fewer than two voxels are free of NaN.
+        EncodingError: shapes differ, or fewer than two voxels are free of NaN.
 
-    Source: Vattikonda et al. 2025, who found it better than MSE for one subject's cortex; Moussa & Toneva
-    2025 found it best with at most six hours of data.
+    Source: Vattikonda et al. 2025, the loss of their reported models. Moussa & Toneva 2025 compared it with MSE over
+    several participants: the better one with up to six hours of data, the worse one with all of it.
     """
-    predicted, measured = usable(prediction, bold, at_least=2)
-    predicted = predicted - predicted.mean(1, keepdim=True)
-    measured = measured - measured.mean(1, keepdim=True)
-    return -torch.nn.functional.cosine_similarity(predicted, measured, dim=1, eps=1e-8).mean()
+    predicted, measured, _ = usable(prediction, bold, n_voxels=2)
+    return -correlation(predicted, measured, dim=1).mean()

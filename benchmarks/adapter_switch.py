@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from transformers import AutoModel, PreTrainedModel, Wav2Vec2FeatureExtractor, WavLMConfig, WavLMModel
-from transformers.utils import logging
 
 import brain_tuning
 from benchmarks.harness import Build, Case, Goal, Side, Work
@@ -59,7 +58,6 @@ def write_backbone(folder: Path, sizes: Sizes) -> Path:
 
 def _write(sizes: Sizes, folder: Path) -> None:
     """The base, and two repositories that hold both adapters, each with another one merged into its root."""
-    logging.disable_progress_bar()
     if (folder / "base").exists():
         return
     base = write_backbone(folder / "base", sizes)

@@ -29,6 +29,7 @@ class Sizes:
     """Of the workload; layers from three quarters of ``n_layers`` on are the upper ones."""
 
     n_trs: int = 2
+    context_s: int = 14
     width: int = 768
     n_layers: int = 12
     n_voxels: int = 5_000
@@ -41,15 +42,18 @@ def _build(sizes: Any, folder: Path, device: str, *, upper_only: bool) -> Case:
     place = wavlm_folder(folder, width=sizes.width, n_layers=sizes.n_layers)
     first = sizes.n_layers * 3 // 4
     layer = sizes.n_layers if upper_only else first
-    model = tuned_model(place, layer, sizes.n_voxels, first_adapted_layer=first if upper_only else 0).to(device).train()
-    audio = speechlike(16.0 + 2.0 * (sizes.n_trs + 8))
-    block = model.plan(audio, 16.0 + (np.arange(sizes.n_trs) + 0.5) * 2.0)
+    adapted = {"first_adapted_layer": first if upper_only else 0}
+    model = tuned_model(place, layer, sizes.n_voxels, context_s=sizes.context_s, **adapted)
+    model.to(device).train()  # type: ignore[arg-type]
+    start_s = sizes.context_s + 2.0
+    audio = speechlike(start_s + 2.0 * (sizes.n_trs + 8))
+    block = model.plan(audio, start_s + (np.arange(sizes.n_trs) + 0.5) * 2.0)
     bold = torch.randn(sizes.n_trs, sizes.n_voxels, generator=torch.Generator().manual_seed(0))
     cache = FrozenCache(2**31)
 
     def step(remembered: FrozenCache | None) -> dict[str, torch.Tensor]:
         model.frozen_cache = remembered
-        model.head.norm.n_blocks.zero_()  # type: ignore[union-attr]
+        model.head.norm.n_blocks.zero_()  # type: ignore[operator, union-attr]
         loss = model(**block, labels=bold).loss
         loss.backward()
         gradients = {key: p.grad for key, p in model.named_parameters() if p.grad is not None}

@@ -28,6 +28,7 @@ class Sizes:
 
     n_subjects: int = 8
     n_trs: int = 2
+    context_s: int = 14
     width: int = 256
     n_layers: int = 6
     n_voxels: int = 3_000
@@ -40,13 +41,14 @@ def _build(sizes: Any, folder: Path, device: str) -> Case:
     place = wavlm_folder(folder, width=sizes.width, n_layers=sizes.n_layers)
     torch.manual_seed(1)
     model = BrainWavLMForFMRIEncoding.from_backbone(
-        str(place), layer=sizes.n_layers * 3 // 4, context_s=14.0, stride_s=2.0, read="all"
+        str(place), layer=sizes.n_layers * 3 // 4, context_s=sizes.context_s, stride_s=2.0, read="all"
     )
     subjects = [f"s{k}" for k in range(sizes.n_subjects)]
     model.add_group("together", {subject: np.arange(sizes.n_voxels) for subject in subjects}, lora=LORA)
-    model.to(device).train()
-    audio = speechlike(16.0 + 2.0 * (sizes.n_trs + 8))
-    block = model.plan(audio, 16.0 + (np.arange(sizes.n_trs) + 0.5) * 2.0)
+    model.to(device).train()  # type: ignore[arg-type]
+    start_s = sizes.context_s + 2.0
+    audio = speechlike(start_s + 2.0 * (sizes.n_trs + 8))
+    block = model.plan(audio, start_s + (np.arange(sizes.n_trs) + 0.5) * 2.0)
     generator = torch.Generator().manual_seed(0)
     bold = {subject: torch.randn(sizes.n_trs, sizes.n_voxels, generator=generator) for subject in subjects}
 

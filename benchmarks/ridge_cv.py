@@ -7,7 +7,7 @@ Peers: ``himalaya``: RidgeCV with the same folds and penalties, correlation as s
 ``field``: one singular value decomposition a story left out and a product for each penalty, then weights for each
 penalty, as the published scripts of the field do. ``voxels``: ours itself on a quarter of the voxels (in full 5,000),
 its time multiplied accordingly; that one fit of all is no slower proves that time grows no faster than voxels.
-Goals: 4 times faster than himalaya, no slower than the field's, less than 8 GiB in all for the whole cortex, 60 % of the
+Goals: 4 times faster than himalaya, no slower than the field, less than 8 GiB in all for the whole cortex, 60 % of the
 machine's GEMM rate (of the products that touch voxels or features; eigendecompositions are not counted as work).
 Agreement: scores to 1e-4, the same penalty for 99 % of the voxels, their weights to 1e-3.
 """

@@ -18,8 +18,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
-# Nothing here needs the network, and a look-up that times out would be timed.
+# Nothing here needs the network, and a look-up that times out would be timed; nor do progress bars help.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TQDM_DISABLE", "1")
 # Run as a script, only this folder is on the path, and its modules have everyday names.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -34,7 +35,17 @@ from brain_tuning.versions import versions
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 #: modules of this folder, in the order in which they run
-BENCHMARKS = ("lanczos", "corpus_read", "metric", "adapter_switch", "wavlm_forward", "ridge_cv")
+BENCHMARKS = (
+    "lanczos",
+    "corpus_read",
+    "metric",
+    "adapter_switch",
+    "wavlm_forward",
+    "tuning_step",
+    "multi_subject",
+    "epoch_cached",
+    "ridge_cv",
+)
 EXIT_DISAGREEMENT = 1
 
 

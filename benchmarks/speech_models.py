@@ -13,7 +13,7 @@ from brain_tuning.models import BrainWavLMForFMRIEncoding
 from brain_tuning.timing.lanczos import lanczos_matrix, to_torch
 
 RATE_HZ = 16_000
-LORA = {"r": 4, "lora_alpha": 4, "lora_dropout": 0.0, "target_modules": ["q_proj", "k_proj", "v_proj"]}
+LORA: dict[str, Any] = {"r": 4, "lora_alpha": 4, "lora_dropout": 0.0, "target_modules": ["q_proj", "k_proj", "v_proj"]}
 
 
 def wavlm_folder(folder: Path, *, width: int, n_layers: int) -> Path:
@@ -46,11 +46,13 @@ def speechlike(seconds: float, seed: int = 0) -> np.ndarray:
     return (0.1 * (1.1 + np.sin(2 * np.pi * 4 * times_s)) * rng.standard_normal(len(times_s))).astype(np.float32)
 
 
-def tuned_model(place: Path, layer: int, n_voxels: int, **settings: Any) -> BrainWavLMForFMRIEncoding:
+def tuned_model(
+    place: Path, layer: int, n_voxels: int, *, context_s: float = 14.0, **settings: Any
+) -> BrainWavLMForFMRIEncoding:
     """Ours, with LoRA on q, k, v and a head of rank 100 on FIR delays 1 to 4."""
     torch.manual_seed(1)
     model = BrainWavLMForFMRIEncoding.from_backbone(
-        str(place), layer=layer, context_s=14.0, stride_s=2.0, read="all", **settings
+        str(place), layer=layer, context_s=context_s, stride_s=2.0, read="all", **settings
     )
     model.add_adapter("s1-all", n_voxels, lora=LORA)
     return model

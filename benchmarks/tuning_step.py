@@ -54,8 +54,10 @@ class _Peer(torch.nn.Module):
 
     def forward(self, clip: dict[str, Any]) -> torch.Tensor:
         states = self.wavlm(clip["input_values"][0], output_hidden_states=True).hidden_states
-        features = clip["frame_to_tr"] @ states[self.layer][0].float()
-        return spatial_correlation_loss(self.head(features), clip["labels"])
+        # As in ours, what follows the backbone is in float32 whatever the precision of the backbone.
+        with torch.autocast(states[0].device.type, enabled=False):
+            features = clip["frame_to_tr"] @ states[self.layer][0].float()
+            return spatial_correlation_loss(self.head(features), clip["labels"])
 
 
 def _step(
@@ -81,7 +83,7 @@ def _moved(clip: dict[str, Any], device: str) -> dict[str, Any]:
 def _build(sizes: Any, folder: Path, device: str, *, bf16: bool, cached: bool) -> Case:
     place = wavlm_folder(folder, width=sizes.width, n_layers=sizes.n_layers)
     clip = _moved(one_clip(sizes.seconds, sizes.n_voxels), device)
-    ours = tuned_model(place, sizes.layer, sizes.n_voxels).to(device).train()
+    ours = tuned_model(place, sizes.layer, sizes.n_voxels).to(device).train()  # type: ignore[arg-type]
     peer = _Peer(place, sizes).to(device).train()
     peer.head.load_state_dict(ours.head.state_dict())
     if cached:

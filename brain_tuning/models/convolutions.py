@@ -21,8 +21,8 @@ from torch import nn
 
 from brain_tuning.errors import BackboneError, TimingError
 
-#: Output frames of a tile on a CPU: the widest activations of WavLM base+ are then 4 MB.
-TILE_FRAMES = 32
+#: Output frames of a tile on a CPU: the widest activations of WavLM base+ are then 8 MB.
+TILE_FRAMES = 64
 #: Stretches of samples that are summed at a time for group norm.
 MOMENT_ROWS = 2**14
 

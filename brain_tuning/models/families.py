@@ -17,6 +17,7 @@ from brain_tuning.errors import BackboneError
 from brain_tuning.timing import FrameGrid
 
 from . import whisper_mel
+from .convolutions import convolve
 from .wavlm_attention import use_projected_attention
 
 #: what recipes call the six projections of a layer; a family may have other names for them
@@ -90,7 +91,7 @@ def _imported(path: str) -> Any:
 
 
 def _convolutions(backbone: Any, windows: torch.Tensor) -> torch.Tensor:
-    return backbone.feature_extractor(windows.to(backbone.dtype)).transpose(1, 2)
+    return convolve(backbone.feature_extractor, windows.to(backbone.dtype))
 
 
 def _feature_extractor(backbone: Any) -> list[nn.Module]:
@@ -218,7 +219,7 @@ def _whisper_grid(config: Any, sampling_rate_hz: int) -> FrameGrid:
 
 
 def _speecht5_stem(backbone: Any, windows: torch.Tensor) -> torch.Tensor:
-    return backbone.prenet.feature_encoder(windows.to(backbone.dtype)).transpose(1, 2)
+    return convolve(backbone.prenet.feature_encoder, windows.to(backbone.dtype))
 
 
 def _enter_speecht5(backbone: Any, stem_output: torch.Tensor) -> torch.Tensor:

@@ -90,9 +90,12 @@ class Listening(PreTrainedModel if TYPE_CHECKING else object):  # type: ignore[m
             return nn.utils.rnn.pad_sequence(alone, batch_first=True)
         if adapter_names is not None:
             with adapters.mixed(self.backbone, adapter_names):
-                return self.hidden_state(windows)
+                return self._from_depth(windows, self.config.first_adapted_layer)
+        return self._from_depth(windows, self.config.layer if self.head_only else self.config.first_adapted_layer)
+
+    def _from_depth(self, windows: torch.Tensor, depth: int) -> torch.Tensor:
+        """The hidden state of windows, whose part up to ``depth`` is frozen and may be remembered."""
         config, family = self.config, family_of(self.backbone.config)
-        depth = config.layer if self.head_only else config.first_adapted_layer
         if config.backbone_dropout and self.training:
             depth = 0  # dropout below differs from step to step
         known = frozen_output(self.backbone, windows, depth, self.device, self.frozen_cache, self._seal(depth))

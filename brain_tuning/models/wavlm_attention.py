@@ -23,9 +23,9 @@ from torch.nn import functional
 from transformers.models.wavlm.modeling_wavlm import WavLMAttention
 
 #: Most query rows computed at a time, for as many heads as there are threads: their scores stay in a CPU's cache.
-ROWS = 128
+ROWS = 256
 #: Scores to compute at a time in short windows, where the rows of one head would be too little work for one call.
-SCORES = 2**18
+SCORES = 2**20
 
 
 class ProjectedWavLMAttention(WavLMAttention):

@@ -69,7 +69,8 @@ class BlockDataset(Dataset):
         config: of the model: window plan, delays, filter.
         block_trs: TRs of a block.
         seed: of the order.
-        order: ``random``, or ``stories``: block after block of one story after the other.
+        order: ``random``, or ``stories``: block after block of one story after the other, each epoch beginning with the
+            story after the last epoch's first.
         shuffled_stories: control condition: each run is given the responses of the next run.
         noise_ceilings: subject -> ceiling of these voxels, handed to the loss; None for losses without.
 
@@ -137,7 +138,13 @@ class BlockDataset(Dataset):
             offset = rows.start + int(rng.integers(spare + 1))
             blocks += [Block(k, offset + b * self.block_trs, self.block_trs) for b in range(n_blocks)]
         self.epoch = epoch
-        self.blocks = blocks if self.order == "stories" else [blocks[k] for k in rng.permutation(len(blocks))]
+        if self.order == "random":
+            order = rng.permutation(len(blocks)).tolist()
+        else:
+            # A remainder that makes no whole step is cut off at the end: each epoch begins with another story.
+            first = next(k for k, block in enumerate(blocks) if block.hearing == epoch % len(self.hearings))
+            order = [*range(first, len(blocks)), *range(first)]
+        self.blocks = [blocks[k] for k in order]
 
     def __len__(self) -> int:
         return len(self.blocks)

@@ -231,11 +231,20 @@ class _Loop:
         )
         # storage_errors outside: closing the stream writes what a full disk refused before, and fails again.
         with storage_errors(self.metrics), bar, self.metrics.open("a") as stream:
+            self._baseline(stream)
             while self.progress.epoch < self.recipe.epochs:
                 self._epoch(bar, stream)
                 self._end_of_epoch(stream)
                 checkpoint.save(checkpoints, self.accelerator, self.plain, self.optimiser, self.progress)
         return self._finish(time.monotonic() - started)
+
+    def _baseline(self, stream: Any) -> None:
+        """What epochs are compared with: the untuned model in the identical pipeline, which is no candidate itself."""
+        if self.recipe.select != "ridge" or '"baseline"' in self.metrics.read_text():
+            return
+        with _kept_random_state():
+            score = validation_score("ridge", self.plain, self.corpus, self.runs, self.voxels)
+        self._record(stream, kind="baseline", r=score if math.isfinite(score) else None, select="ridge")
 
     def _epoch(self, bar: tqdm, stream: Any) -> None:
         progress, recipe = self.progress, self.recipe

@@ -91,7 +91,7 @@ class Recipe:
             then down to 0; or ``decay``, times max(decay_per_epoch ** epoch, decay_floor).
         schedule_head: of the head's; null for the same.
         head_only_epochs: first epochs, in which the backbone stays as it is and the head alone is tuned.
-        order: ``random`` blocks, or ``stories``: block after block of one story after the other.
+        order: ``random`` blocks, or ``stories``: block after block of one story after the other, round and round.
         block_trs: consecutive TRs of one story in a block.
         blocks_per_step: blocks whose gradients are averaged into one step (on each process).
         epochs: passes over the training stories.

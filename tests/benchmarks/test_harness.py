@@ -18,14 +18,17 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks import (
     adapter_switch,
     corpus_read,
+    epoch_cached,
     harness,
     lanczos,
     machine,
     memory,
     metric,
+    multi_subject,
     ridge_cv,
     run,
     table,
+    tuning_step,
     wavlm_forward,
 )
 from benchmarks.harness import Case, DisagreementError, Goal, Result, Side, Work, run_case
@@ -39,6 +42,9 @@ TINY: dict[ModuleType, Any] = {
     metric: metric.Sizes(n_trs=20, n_voxels=50),
     adapter_switch: adapter_switch.Sizes(width=32, n_layers=2, conv_width=16, layer=1, n_voxels=6),
     wavlm_forward: wavlm_forward.Sizes(seconds=1, width=32, n_layers=2, conv_width=16),
+    tuning_step: tuning_step.Sizes(seconds=4, width=64, n_layers=2, layer=1, n_voxels=20),
+    multi_subject: multi_subject.Sizes(n_subjects=2, n_trs=2, context_s=1, width=64, n_layers=2, n_voxels=20),
+    epoch_cached: epoch_cached.Sizes(n_trs=2, context_s=1, width=64, n_layers=2, n_voxels=20),
     ridge_cv: ridge_cv.Sizes(n_trs=240, n_features=24, n_voxels=200, n_many_voxels=30, voxels_a_fit=8),
 }
 

@@ -262,7 +262,9 @@ def test_lower_layers_can_be_left_as_they_are(kind: str, first: int, folders: di
         )  # fmt: skip
         model.add_adapter("s1-ac", 5, lora=LORA)
         model.frozen_cache = cache
-        touched = {int(key.split("layers.")[1].split(".")[0]) for key in dict(model.named_parameters()) if "lora_" in key}
+        touched = {
+            int(key.split("layers.")[1].split(".")[0]) for key in dict(model.named_parameters()) if "lora_" in key
+        }
         assert touched == set(range(first, N_LAYERS))
         model.train()
         for _ in range(2):
@@ -361,6 +363,8 @@ def test_targets_go_by_roles_or_by_the_familys_own_names(folders: dict[str, Path
 
 @pytest.mark.parametrize("model_type", ["bert", "gpt2", "clip"])
 def test_other_models_are_refused_by_name(model_type: str) -> None:
-    expected = rf"type '{model_type}' cannot be brain-tuned: it is not a speech encoder.*\[here\]; expected one of wavlm"
+    expected = (
+        rf"type '{model_type}' cannot be brain-tuned: it is not a speech encoder.*\[here\]; expected one of wavlm"
+    )
     with pytest.raises(BackboneError, match=expected):
         family_named(model_type, where="here")

@@ -56,7 +56,9 @@ def test_each_window_of_a_batch_may_have_its_own_adapter(model: BrainWavLMForFMR
 
 
 def test_naming_the_wrong_adapters_is_an_error(model: BrainWavLMForFMRIEncoding) -> None:
-    with pytest.raises(AdapterError, match=r"2 adapters are named for 2 windows, of which 's3' is unknown.*s1-ac, s2-ac"):
+    with pytest.raises(
+        AdapterError, match=r"2 adapters are named for 2 windows, of which 's3' is unknown.*s1-ac, s2-ac"
+    ):
         model.hidden_state(waves(2, 4_000), adapter_names=["s1-ac", "s3"])
     with pytest.raises(AdapterError, match="1 adapters are named for 2 windows"):
         model.hidden_state(waves(2, 4_000), adapter_names=["s1-ac"])

@@ -3,8 +3,8 @@
 Workload: audio of 16 s, a usual window (in full 60 s), a WavLM of base+ shape with random weights, float32, all 12
 layers.
 Peer: transformers' ``WavLMModel``.
-Goal: 1.6 times faster for 60 s, a fifth of the memory above the weights, last hidden states equal to 1e-5 of their
-size.
+Goal: for 60 s or more 1.6 times faster and a fifth of the memory above the weights, for less no slower; last hidden
+states equal to 1e-5 of their size.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def _build(sizes: Sizes, folder: Path, device: str) -> Case:
     return Case(
         ours=Side("own attention and convolutions", lambda: ours(prepared, audio)),
         peer=Side("transformers WavLMModel", lambda: peer(stock, audio)),
-        goal=Goal(ratio=1.6 if sizes.seconds >= FULL.seconds else 1.0, memory_share=0.2),
+        goal=Goal(ratio=1.6, memory_share=0.2) if sizes.seconds >= FULL.seconds else Goal(ratio=1.0),
         work=Work(flops=flops(stock.config, audio.shape[1])),
         differences=lambda ours, peer: {"hidden states": float((ours - peer).abs().max() / peer.abs().max())},
         tolerances={"hidden states": 1e-5},

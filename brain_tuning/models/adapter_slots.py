@@ -28,6 +28,8 @@ class AdapterSlots(PreTrainedModel if TYPE_CHECKING else object):  # type: ignor
     backbone: PreTrainedModel
     heads: nn.ModuleDict
     _seals: dict[tuple[int, bool], bytes]
+    #: modules that carry adapters, once one has been chosen; None when adapters have come or gone
+    _switchable: list[Any] | None
 
     def add_adapter(
         self,
@@ -160,6 +162,7 @@ class AdapterSlots(PreTrainedModel if TYPE_CHECKING else object):  # type: ignor
         self._known(adapter_name)
         del self.heads[adapter_name]
         self.config.adapters = {k: v for k, v in (self.config.adapters or {}).items() if k != adapter_name}
+        self._switchable = None
         adapters.detach(self.backbone, adapter_name)
         if self.config.default_adapter == adapter_name:
             self.config.default_adapter = None
@@ -207,7 +210,7 @@ class AdapterSlots(PreTrainedModel if TYPE_CHECKING else object):  # type: ignor
             )
 
     def _attach(self, name: str) -> None:
-        config = self.config
+        config, self._switchable = self.config, None
         if config.lora:
             settings = adapters.lora_config(self.backbone, config.lora, config.adapted_layers)
             adapters.attach(self.backbone, name, settings)
@@ -243,10 +246,18 @@ class AdapterSlots(PreTrainedModel if TYPE_CHECKING else object):  # type: ignor
             AdapterError: there is no such adapter.
         """
         self._known(adapter_name)
-        self.config.default_adapter = adapter_name
+        before, self.config.default_adapter = self.config.default_adapter, adapter_name
         self._seals.clear()  # with head_only the adapter is part of what is frozen
-        adapters.switch(self.backbone, adapter_name)
-        self.freeze()
+        if self._switchable is None or before is None or before not in self.heads:
+            self._switchable = list(adapters.tuner_layers(self.backbone).values())
+            adapters.switch(self.backbone, adapter_name)
+            self.freeze()
+            return
+        # All else is frozen since the last time: walking through the whole model again would take most of the time.
+        for layer in self._switchable:
+            layer.set_adapter(adapter_name)
+        self.heads[before].requires_grad_(False)
+        self.heads[adapter_name].requires_grad_(True)
 
     def _known(self, adapter_name: str) -> None:
         if adapter_name not in self.heads:

@@ -106,6 +106,7 @@ class BrainWavLMForFMRIEncoding(AdapterSlots, Listening, BrainEncodingPreTrained
         #: keep the whole backbone as it is, and tune the head alone
         self.head_only = False
         self._seals: dict[tuple[int, bool], bytes] = {}
+        self._switchable: list[Any] | None = None
         self._run: Any = family_of(speech_config).run
         self.heads = nn.ModuleDict()
         for name, described in (config.adapters or {}).items():

@@ -13,6 +13,7 @@ Backward computes the attention weights again, rows by rows, from what forward w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,10 +23,10 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from transformers.models.wavlm.modeling_wavlm import WavLMAttention
 
-#: Most query rows computed at a time, for as many heads as there are threads: their scores stay in a CPU's cache.
+#: Most query rows computed at a time.
 ROWS = 256
-#: Scores to compute at a time in short windows, where the rows of one head would be too little work for one call.
-SCORES = 2**20
+#: Scores computed at a time, 8 MB: few enough to stay in a CPU's cache, enough for threads not to wait for each other.
+SCORES = 2**21
 
 
 class ProjectedWavLMAttention(WavLMAttention):
@@ -196,6 +197,8 @@ def _pieces(query: torch.Tensor) -> Iterator[tuple[slice, slice]]:
     n_heads, n_frames, _ = query.shape
     n_rows = min(ROWS, n_frames)
     at_once = max(torch.get_num_threads(), SCORES // (n_rows * n_frames))
+    # Groups of equal size, as far as heads can be shared out.
+    at_once = math.ceil(n_heads / math.ceil(n_heads / at_once))
     for head in range(0, n_heads, at_once):
         for row in range(0, n_frames, n_rows):
             yield slice(head, head + at_once), slice(row, min(row + n_rows, n_frames))

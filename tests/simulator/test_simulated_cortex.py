@@ -29,8 +29,10 @@ def measured(world: World) -> dict[str, np.ndarray]:
 
 def rows(world: World, *groups: str) -> tuple[np.ndarray, np.ndarray]:
     """True drivers of the training and of the test story, z-scored within the story."""
-    stories = [zscore(np.concatenate([story[g] for g in groups], axis=1)) for story in world.drivers]
-    return np.nan_to_num(np.concatenate(stories[:-1])), np.nan_to_num(stories[-1])
+    scored = [zscore(np.concatenate([story[g] for g in groups], axis=1)) for story in world.drivers]
+    # A driver that does not change within one story carries no information there, as in a design matrix.
+    stories = [np.where(np.isnan(values), 0.0, values) for values in scored]
+    return np.concatenate(stories[:-1]), stories[-1]
 
 
 def recovered(world: World, measured: dict[str, np.ndarray], *groups: str) -> np.ndarray:

@@ -28,9 +28,9 @@ def plan_block(config: BrainEncodingConfig, audio: np.ndarray, tr_times_s: np.nd
     if times.ndim != 1 or len(times) < 2:
         raise TimingError(f"{times.size} TRs were asked for", expected="at least 2 evenly spaced TR times")
     if config.history_trs is None:
-        groups, matrix, seen = _strides(config, len(audio), times)
+        groups, matrix, seen = stride_windows(config, len(audio), times)
     else:
-        groups, matrix, seen = _histories(config, len(audio), times)
+        groups, matrix, seen = tr_windows(config, len(audio), times)
     return {
         "seen": torch.from_numpy(seen),
         "input_values": [_prepared(torch.from_numpy(group.cut(audio)), config) for group in groups],
@@ -39,7 +39,7 @@ def plan_block(config: BrainEncodingConfig, audio: np.ndarray, tr_times_s: np.nd
     }
 
 
-def _strides(
+def stride_windows(
     config: BrainEncodingConfig, n_samples: int, times: np.ndarray
 ) -> tuple[list[WindowGroup], sparse.csr_matrix, np.ndarray]:
     """Windows every ``stride_s``, filtered to TRs."""
@@ -59,7 +59,7 @@ def _strides(
     return groups, matrix, np.asarray(matrix.sum(axis=1)).ravel() > 0.5 * full_weight
 
 
-def _histories(
+def tr_windows(
     config: BrainEncodingConfig, n_samples: int, times: np.ndarray
 ) -> tuple[list[WindowGroup], sparse.csr_matrix, np.ndarray]:
     """One window a TR; what is read of it is that TR's feature."""

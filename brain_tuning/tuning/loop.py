@@ -200,7 +200,7 @@ class _Loop:
         self.job, self.recipe, self.accelerator = job, job.recipe, accelerator
         self.data, self.corpus, self.runs, self.voxels, self.metrics = data, corpus, runs, voxels, metrics
         self.plain = model
-        optimiser = torch.optim.Adam(_parameter_groups(model, self.recipe), weight_decay=self.recipe.l2_penalty)
+        optimiser = torch.optim.Adam(parameter_groups(model, self.recipe), weight_decay=self.recipe.l2_penalty)
         self.model, self.optimiser = accelerator.prepare(model, optimiser)
         self.trained = [p for p in model.parameters() if p.requires_grad]
         self.progress = checkpoint.Progress()
@@ -356,7 +356,8 @@ class _kept_random_state:
         torch.set_rng_state(self.state)
 
 
-def _parameter_groups(model: BrainWavLMForFMRIEncoding, recipe: Recipe) -> list[dict[str, Any]]:
+def parameter_groups(model: BrainWavLMForFMRIEncoding, recipe: Recipe) -> list[dict[str, Any]]:
+    """Parameters of the backbone and of the head, with their learning rates, as the optimiser takes them."""
     head = [p for key, p in model.named_parameters() if p.requires_grad and key.startswith("heads.")]
     body = [p for key, p in model.named_parameters() if p.requires_grad and not key.startswith("heads.")]
     return [

@@ -16,7 +16,7 @@ from brain_tuning.corpus.schema import SAMPLING_RATE_HZ
 from brain_tuning.cortex.regions import adapter_name
 from brain_tuning.models import adapters
 from brain_tuning.models.backbones import load_backbone_config
-from brain_tuning.models.blocks import _histories, _strides
+from brain_tuning.models.blocks import stride_windows, tr_windows
 from brain_tuning.models.configuration import BrainEncodingConfig, BrainWavLMConfig
 from brain_tuning.models.families import family_of
 from brain_tuning.models.frozen import frozen_output
@@ -29,7 +29,7 @@ from brain_tuning.timing.runs import lead_in
 from . import checkpoint
 from .data import Block, BlockDataset
 from .job import TuningJob
-from .loop import TOGETHER, _parameter_groups, tuned_voxels
+from .loop import TOGETHER, parameter_groups, tuned_voxels
 from .memory import StepMemory, imagined, imagining, step_memory
 from .recipe import Recipe
 
@@ -309,7 +309,7 @@ class _Epoch:
     def _windows(self, block: Block) -> tuple[list[WindowGroup], sparse.csr_matrix, np.ndarray]:
         run = self.data.hearings[block.hearing].first
         times = run.tr_times_s[block.first_tr : block.first_tr + block.n_trs]
-        cut = _strides if self.data.config.history_trs is None else _histories
+        cut = stride_windows if self.data.config.history_trs is None else tr_windows
         return cut(self.data.config, self.data.corpus.n_samples(run.story), lead_in(times, self.n_lead))
 
     def imagined_batch(self, n_voxels: Mapping[str, int], *, with_ceiling: bool) -> dict[str, Any]:
@@ -335,7 +335,7 @@ class _Epoch:
 def _step(
     model: Any, recipe: Recipe, epoch: _Epoch, n_voxels: Mapping[str, int], bf16: bool, counter: Any
 ) -> StepMemory:
-    groups = _parameter_groups(model, recipe)
+    groups = parameter_groups(model, recipe)
     if model.device.type != "cpu":
         # Adam's own choice there; it does not make it for tensors without data.
         groups = [{**group, "foreach": True} for group in groups]

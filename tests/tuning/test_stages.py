@@ -187,7 +187,9 @@ def test_stories_come_one_after_the_other(corpus: Corpus, tmp_path: Path) -> Non
     _, data = untuned(corpus, job)
     for epoch in range(5):
         data.set_epoch(epoch)
-        places = [(block.hearing, block.first_tr) for block in data.blocks]
+        # Each epoch begins with the next story: what makes no whole step is left out at another place.
+        n_stories = len(data.hearings)
+        places = [((block.hearing - epoch) % n_stories, block.first_tr) for block in data.blocks]
         assert places == sorted(places)
     _, mixed = untuned(corpus, job_for(corpus, tmp_path / "run"))
     places = []
@@ -195,7 +197,8 @@ def test_stories_come_one_after_the_other(corpus: Corpus, tmp_path: Path) -> Non
         mixed.set_epoch(epoch)
         places.append([(block.hearing, block.first_tr) for block in mixed.blocks])
         data.set_epoch(epoch)
-        assert sorted(mixed.blocks, key=lambda b: (b.hearing, b.first_tr)) == data.blocks
+        assert set(mixed.blocks) == set(data.blocks)
+        assert len(mixed.blocks) == len(data.blocks)
     assert any(found != sorted(found) for found in places)
 
 

@@ -165,7 +165,7 @@ def build_model(
             tuned_with=list(job.subjects), **said,
         )  # fmt: skip
     if job.gradient_checkpointing:
-        model.activation_checkpointing_enable({"use_reentrant": False})
+        model.checkpoint_activations()
     if job.compile:
         model.compile_layers()
     return model

@@ -189,7 +189,7 @@ def plan(job: TuningJob, outline: Outline, device: torch.device) -> Plan:
         with imagining(device) as counter:
             model: Any = imagined(shapes, device)
             if checkpointing:
-                model.activation_checkpointing_enable({"use_reentrant": False})
+                model.checkpoint_activations()
             steps[bf16, checkpointing] = _step(model, recipe, epoch, outline.n_voxels, bf16, counter)
     with imagining(device):
         model = imagined(shapes, device)

@@ -159,7 +159,7 @@ def test_gradient_checkpointing_equals_none(kind: str, tuned: dict[str, BrainWav
     for checkpointed in (False, True):
         model = copy.deepcopy(tuned[kind]).train()
         if checkpointed:
-            model.activation_checkpointing_enable({"use_reentrant": False})
+            model.checkpoint_activations()
         model(**model.plan(story(6.0), tr_times(4)), labels=labels).loss.backward()
         gradients.append({key: p.grad for key, p in model.named_parameters() if p.grad is not None})
     for key, value in gradients[0].items():

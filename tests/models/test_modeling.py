@@ -96,7 +96,7 @@ def test_full_fine_tuning_reaches_the_computed_layers_only(tiny_wavlm: Path) -> 
 def test_gradient_checkpointing_changes_no_gradient(tiny_wavlm: Path) -> None:
     """user-pains 24."""
     plain, saving = tuned_model(tiny_wavlm).train(), tuned_model(tiny_wavlm).train()
-    saving.activation_checkpointing_enable()
+    saving.checkpoint_activations()
     entered: list[int] = []
     saving.backbone.encoder.layers[0].attention.register_forward_hook(lambda *_: entered.append(1))
     for model in (plain, saving):

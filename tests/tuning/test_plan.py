@@ -348,7 +348,7 @@ model = shapes.to_empty(device="cpu")
 for tensor in [*model.parameters(), *model.buffers()]:
     tensor.data.normal_(0, 0.02) if tensor.is_floating_point() else tensor.data.zero_()
 if checkpointing:
-    model.activation_checkpointing_enable({"use_reentrant": False})
+    model.checkpoint_activations()
 trained = [p for p in model.parameters() if p.requires_grad]
 optimiser = torch.optim.Adam(trained)
 forward = model.train().forward

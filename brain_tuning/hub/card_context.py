@@ -186,7 +186,7 @@ class ModelCardContext:
         adapters_only: whether the root is left out.
         subjects: who was scanned, e.g. ``("s1",)``.
         region: of cortex, e.g. ``"ac"``.
-        n_voxels: voxels that are predicted.
+        n_voxels: voxels that the default adapter predicts; those of several may be the same, and are never added up.
         corpus_name: as people know it.
         corpus_id: Hub id of the data set; None if it is not on the Hub.
         corpus_licence: of the recordings.

@@ -1,6 +1,7 @@
 """The folder that is published, and the proof before any upload that it is whole, finite and private.
 
-    config.json, model.safetensors    plain backbone, default adapter merged, float32 (both or neither)
+    config.json, model.safetensors    plain backbone, default adapter merged, float32; of adapters only
+                                      a config.json whose model_type says so
     preprocessor_config.json          of the backbone
     encoding/config.json              backbone's id and revision, LoRA, adapters, default adapter
     adapters/<subject>-<roi>/         adapter_config.json, adapter_model.safetensors, head.safetensors
@@ -29,6 +30,7 @@ from brain_tuning.models.backbones import empty_backbone
 from brain_tuning.models.configuration import BrainEncodingConfig, BrainWavLMConfig
 from brain_tuning.models.families import encoder_state, family_named, family_of
 from brain_tuning.models.modeling import BrainWavLMForFMRIEncoding
+from brain_tuning.models.published import ADAPTERS_ONLY
 from brain_tuning.models.published_checks import check_adapter_config, read_encoding
 from brain_tuning.models.published_json import LONGEST_JSON_BYTES, check_config, remote_key, strict_json
 from brain_tuning.models.published_shapes import published_shapes, unallocated
@@ -173,12 +175,20 @@ def check_layout(folder: Path | str) -> LayoutReport:
     documents = {name: _read_json(path, name) for name, path in files.items() if name.endswith(".json")}
     encoding = documents[ENCODING_CONFIG]
     adapters, default_adapter = _check_adapters(encoding, files)
-    has_backbone = bool({"config.json", "model.safetensors"} & set(files))
+    has_backbone = "model.safetensors" in files
+    _require(files, ("config.json",), "AutoModel is told by it what to load, or that there is nothing to load")
     if has_backbone or not encoding.get("lora"):
         _require(files, BACKBONE_FILES, "the tuned backbone at the root is complete, or absent beside LoRA")
     base_model, base_revision = _check_base(encoding)
     if has_backbone:
         _check_backbone_config(documents["config.json"], encoding)
+    elif documents["config.json"] != {"model_type": ADAPTERS_ONLY}:
+        raise PublishError(
+            "the root has a config and no model",
+            where="config.json",
+            expected=f"model.safetensors beside it, or nothing but model_type {ADAPTERS_ONLY!r}",
+            remedy="export the run again",
+        )
     config = read_config(folder)
     if config.lora:
         _check_adapter_configs(documents, config, adapters)

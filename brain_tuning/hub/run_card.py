@@ -103,7 +103,7 @@ def card_context(
         ),
         subjects=_unique(subject for run in runs for subject in run["subjects"]),
         region=", ".join(_unique(run["roi"] for run in runs)),
-        n_voxels=sum(int(said["n_voxels"]) for said in adapters.values()),
+        n_voxels=int(adapters[str(config.default_adapter)]["n_voxels"]),
         family=speech_config.model_type,
         layer=config.layer,
         lora=bool(config.lora),

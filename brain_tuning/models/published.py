@@ -18,6 +18,7 @@ and the headers of its files with the config (:mod:`~brain_tuning.models.publish
 from __future__ import annotations
 
 import copy
+import json
 import logging
 import shutil
 from collections.abc import Mapping
@@ -46,6 +47,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+#: model_type of a root without a model: transformers knows none of that name, and its error says this one
+ADAPTERS_ONLY = "adapters-only-load-one-with-brain_tuning.load_adapter"
+
 
 def write(
     model: BrainWavLMForFMRIEncoding,
@@ -59,7 +63,7 @@ def write(
     Args:
         model: with at least one adapter.
         folder: created if need be; an earlier model of this layout in it is replaced.
-        merged_root: False leaves the root out: a repository of a few MB that plain AutoModel refuses.
+        merged_root: False leaves the root's model out: a repository of a few MB that AutoModel refuses with the reason.
         head_dtype: float16 halves the head's size at a stated loss of precision.
 
     Returns:
@@ -101,6 +105,8 @@ def write(
     config.save_pretrained(folder / "encoding")
     if merged_root:
         plain_model(model).save_pretrained(folder)
+    else:
+        (folder / "config.json").write_text(json.dumps({"model_type": ADAPTERS_ONLY}, indent=2) + "\n")
     return folder
 
 

@@ -274,4 +274,4 @@ def load_upstream(
 
 def _has_no_root(folder: Path) -> bool:
     """Whether a folder is published without a model of its own."""
-    return (folder / "encoding" / "config.json").is_file() and not (folder / "config.json").is_file()
+    return (folder / "encoding" / "config.json").is_file() and not (folder / "model.safetensors").is_file()

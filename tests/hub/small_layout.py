@@ -11,6 +11,7 @@ from transformers import WavLMConfig
 
 from brain_tuning.models import BrainWavLMConfig
 from brain_tuning.models.backbones import empty_backbone
+from brain_tuning.models.published import ADAPTERS_ONLY
 from brain_tuning.models.published_shapes import Shapes, published_shapes, unallocated
 from brain_tuning.models.published_targets import target_expression
 
@@ -112,6 +113,8 @@ def write_layout(folder: Path, *, adapters: tuple[str, ...] = ("s1-ac",), backbo
         root = json.loads(speech_config.to_json_string(use_diff=False))
         write_json(folder / "config.json", {**root, "architectures": ["WavLMModel"]})
         write_json(folder / "preprocessor_config.json", {"sampling_rate": 16000, "do_normalize": True})
+    else:
+        write_json(folder / "config.json", {"model_type": ADAPTERS_ONLY})
     with unallocated():
         targets = target_expression(empty_backbone(speech_config), ["q_proj"], config.adapted_layers)
     for name in adapters:

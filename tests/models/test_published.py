@@ -22,7 +22,7 @@ from transformers import (
 from brain_tuning.errors import AdapterError, BackboneError
 from brain_tuning.models import BrainWavLMForFMRIEncoding
 from brain_tuning.models.backbones import load_backbone
-from brain_tuning.models.published import write
+from brain_tuning.models.published import ADAPTERS_ONLY, write
 from brain_tuning.models.published_adapters import load_adapter
 
 ROOT = {"config.json", "model.safetensors", "preprocessor_config.json"}
@@ -163,10 +163,10 @@ def test_without_the_base_its_weights_are_the_root_minus_the_delta(
 
 def test_a_repository_of_adapters_only(tuned: BrainWavLMForFMRIEncoding, tmp_path: Path) -> None:
     folder = write(tuned, tmp_path / "small", merged_root=False)
-    assert not names(folder) & {"config.json", "model.safetensors", "adapter_config.json"}
+    assert not names(folder) & {"model.safetensors", "adapter_config.json"}
     loaded = BrainWavLMForFMRIEncoding.from_pretrained(folder)
     assert np.array_equal(loaded.predict(story(6.0), TIMES), tuned.predict(story(6.0), TIMES))
-    with pytest.raises((OSError, ValueError)):
+    with pytest.raises(ValueError, match=r"model type `adapters-only-load-one-with-brain_tuning\.load_adapter`"):
         AutoModel.from_pretrained(folder)
     renamed_base(folder, "lab/gone")
     with pytest.raises(AdapterError, match="the base model lab/gone cannot be loaded, and there is no merged root"):
@@ -280,7 +280,8 @@ def test_nothing_of_an_earlier_model_stays_in_the_folder(
     folder = tuned.save_published(tmp_path / "published")
     (folder / "README.md").write_text("mine")
     write(tuned_model(tiny_wavlm), folder, merged_root=False)
-    assert not names(folder) & {"config.json", "model.safetensors"}
+    assert "model.safetensors" not in names(folder)
+    assert json.loads((folder / "config.json").read_text()) == {"model_type": ADAPTERS_ONLY}
     assert {path.name for path in (folder / "adapters").iterdir()} == {"s1-ac"}
     assert (folder / "README.md").read_text() == "mine"
 

@@ -27,6 +27,7 @@ PLACE = "adapters/s1-ac"
 #: what a stranger to this package is told, family by family
 NO_EFFECT = "this adapter has no effect in the stock attention of WavLMModel, which would stay untuned"
 BARE = r"Target modules \(\?#this adapter belongs on a bare \w+: load it by brain_tuning\.load_adapter\)"
+ADAPTERS_ONLY = r"model type `adapters-only-load-one-with-brain_tuning\.load_adapter`"
 NOT_HERE = r"Unrecognized model in .*Should have a `model_type` key in its config\.json"
 NO_HEAD = r"Unrecognized configuration class"
 MMS = r"Cannot load_adapter for .* if `config\.adapter_attn_dim` is not defined"
@@ -121,7 +122,7 @@ def test_automodel_on_an_adapters_folder(published: Published) -> None:
 def test_without_a_model_at_the_root_there_is_none_to_load(published: Published) -> None:
     doors = (transformers.AutoModel, transformers.AutoModelForCTC, transformers.AutoModelForAudioClassification)
     for door in doors:
-        refused(NOT_HERE, lambda door=door: door.from_pretrained(str(published.adapters_only)))
+        refused(ADAPTERS_ONLY, lambda door=door: door.from_pretrained(str(published.adapters_only)))
     for repository in (published.merged, published.adapters_only):
         refused(NOT_HERE, lambda where=repository: doors[0].from_pretrained(str(where), subfolder=PLACE))
 

@@ -111,9 +111,12 @@ class Downstream(ABC):
     def counts(self, predictions: Sequence[Any], split: str) -> dict[str, np.ndarray]:
         """What the task's metrics count: metric -> (n_items, n_columns)."""
 
-    def loss_on_dev(self, head: Any, hear: Hearing) -> float:
-        """What may still fall while the score stands; NaN where the score itself moves from the first epoch on."""
-        return math.nan
+    def judge(self, head: Any, hear: Hearing) -> tuple[list[Any], float]:
+        """What a head says of the development split, and a loss that may still fall while the score stands.
+
+        The loss is NaN where the score itself moves from the first epoch on.
+        """
+        return self.predict(head, hear, "dev"), math.nan
 
     def settle(self, head: Any, hear: Hearing) -> None:  # noqa: B027  most tasks have nothing to choose
         """Choose on the development split, once a head is trained, how its output is turned into predictions."""

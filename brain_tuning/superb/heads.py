@@ -40,6 +40,17 @@ class WeightedHead(nn.Module):
         summed = torch.einsum("l,ltw->tw", self.weights(), joined.float())
         return list(summed.split([one.shape[1] for one in states]))
 
+    def padded(self, states: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """:meth:`mixed` as one batch (batch, frames, width), zero at its ends, and the frames of each (batch,)."""
+        mixed = self.mixed(states)
+        return pad_sequence(mixed, batch_first=True), torch.tensor([len(one) for one in mixed])
+
+
+def through(lstm: nn.LSTM, hidden: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """What an LSTM makes of utterances (batch, frames, width), each as if it were alone."""
+    packed = pack_padded_sequence(hidden, lengths, batch_first=True, enforce_sorted=False)
+    return pad_packed_sequence(lstm(packed)[0], batch_first=True)[0]
+
 
 class PooledHead(WeightedHead):
     """Mean over frames, a projection, and one linear classifier for each question (KS, IC, SID, ER).
@@ -106,12 +117,10 @@ class TranscribingHead(WeightedHead):
 
     def forward(self, states: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """States of utterances -> logits (batch, frames, n_symbols) and how many frames of each are real (batch,)."""
-        mixed = self.mixed(states)
-        lengths = torch.tensor([len(one) for one in mixed])
-        hidden = self.projector(pad_sequence(mixed, batch_first=True))
+        mixed, lengths = self.padded(states)
+        hidden = self.projector(mixed)
         if self.lstm is not None:
-            packed = pack_padded_sequence(hidden, lengths, batch_first=True, enforce_sorted=False)
-            hidden, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True)
+            hidden = through(self.lstm, hidden, lengths)
         return self.lm_head(hidden), lengths
 
 
@@ -132,13 +141,8 @@ class SpeakingHead(WeightedHead):
 
     def forward(self, states: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """States of utterances -> logits (batch, frames, n_speakers) and how many frames of each are real (batch,)."""
-        mixed = self.mixed(states)
-        lengths = torch.tensor([len(one) for one in mixed])
-        packed = pack_padded_sequence(
-            pad_sequence(mixed, batch_first=True), lengths, batch_first=True, enforce_sorted=False
-        )
-        hidden, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True)
-        return self.classifier(hidden), lengths
+        mixed, lengths = self.padded(states)
+        return self.classifier(through(self.lstm, mixed, lengths)), lengths
 
 
 class SpeakerHead(WeightedHead):

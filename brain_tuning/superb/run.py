@@ -93,11 +93,11 @@ Outcomes = dict[tuple[str, str], dict[int, list[Outcome]]]
 def run_tasks(job: SuperbJob, *, report: Callable[[str], object] = log.info) -> Outcomes:
     """Run all tasks on all models; what is finished already is read.
 
+    A task that fails on a model is left out of what is returned, and the others go on.
+
     Args:
         job: see :class:`SuperbJob`.
         report: called with a line now and then.
-
-    A task that fails on a model is left out of what is returned, and the others go on.
 
     Raises:
         BackboneError, AdapterError: a model cannot be loaded; nothing has been trained then.
@@ -105,19 +105,19 @@ def run_tasks(job: SuperbJob, *, report: Callable[[str], object] = log.info) -> 
     """
     accelerator = Accelerator(mixed_precision=job.mixed_precision)
     finished, outcomes = Finished(job.output / "finished"), Outcomes()
+    # One for all models, so that its bounds hold for all together: what is kept is known by its content.
+    cache = FrozenCache(
+        job.memory_mb * 2**20,
+        job.features,
+        int(job.disk_gb * 1e9),
+        holds="features",
+        remedy="free some space, or name another --features",
+    )
     upstreams = {}
     for label, name in job.models.items():
-        # One cache a model: features of one are never those of another.
-        cache = FrozenCache(
-            job.memory_mb * 2**20,
-            job.features,
-            int(job.disk_gb * 1e9),
-            holds="features",
-            remedy="free some space, or name another --features",
-        )
         place, adapter = place_and_adapter(name)
         upstreams[label] = load_upstream(place, adapter=adapter, cache=cache, keep_dtype=job.keep_dtype)
-    failed = []
+    failed: list[str] = []
     for label, upstream in upstreams.items():
         solver = Solver(job, label, upstream.to(accelerator.device), accelerator, finished, report)
         for task in job.tasks:

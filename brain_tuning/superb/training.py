@@ -100,10 +100,9 @@ def train(
         for epoch in range(1, training.n_epochs + 1):
             _one_epoch(downstream, hear, head, optimiser, tuned, seed, epoch, accelerator)
             head.eval()
-            counts = downstream.counts(downstream.predict(head, hear, "dev"), "dev")
-            score = metric.value(counts[downstream.task.metric])
+            said, dev_loss = downstream.judge(head, hear)
+            score = metric.value(downstream.counts(said, "dev")[downstream.task.metric])
             best.history.append(score)
-            dev_loss = downstream.loss_on_dev(head, hear)
             if dev_loss < lowest_loss:
                 lowest_loss, last_gain = dev_loss, epoch
             if math.isnan(best.score) or sign * (score - best.score) > 0:

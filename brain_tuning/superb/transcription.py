@@ -46,6 +46,9 @@ class Transcription(Downstream):
 
     def loss(self, head: Any, heard: Sequence[torch.Tensor], utterances: Sequence[Utterance]) -> torch.Tensor:
         logits, lengths = head(heard)
+        return self._ctc(logits, lengths, utterances)
+
+    def _ctc(self, logits: torch.Tensor, lengths: torch.Tensor, utterances: Sequence[Utterance]) -> torch.Tensor:
         wanted = [torch.tensor([self._index[symbol] for symbol in self.symbols(one)]) for one in utterances]
         n_wanted = torch.tensor([len(one) for one in wanted])
         self._warn_of_short_ones(wanted, lengths, utterances)
@@ -73,23 +76,22 @@ class Transcription(Downstream):
             self._warned = True
 
     @torch.no_grad()
-    def loss_on_dev(self, head: Any, hear: Hearing) -> float:
+    def judge(self, head: Any, hear: Hearing) -> tuple[list[tuple[str, ...]], float]:
         """CTC says nothing at all for its first epochs, in which only the loss falls."""
-        known = set(self.inventory)
-        losses = [
-            float(self.loss(head, hear(utterances), utterances))
-            for utterances in self.batches("dev")
-            if all(symbol in known for one in utterances for symbol in self.symbols(one))
-        ]
-        return float(np.mean(losses)) if losses else math.nan
+        said, losses = [], []
+        for utterances in self.batches("dev"):
+            logits, lengths = head(hear(utterances))
+            said += self._said(logits, lengths)
+            if all(symbol in self._index for one in utterances for symbol in self.symbols(one)):
+                losses.append(float(self._ctc(logits, lengths, utterances)))
+        return said, float(np.mean(losses)) if losses else math.nan
 
     @torch.no_grad()
     def predict(self, head: Any, hear: Hearing, split: str) -> list[tuple[str, ...]]:
-        decoded = []
-        for utterances in self.batches(split):
-            logits, lengths = head(hear(utterances))
-            decoded += [self.decode(one[:n]) for one, n in zip(logits.argmax(-1).tolist(), lengths, strict=True)]
-        return decoded
+        return [said for utterances in self.batches(split) for said in self._said(*head(hear(utterances)))]
+
+    def _said(self, logits: torch.Tensor, lengths: torch.Tensor) -> list[tuple[str, ...]]:
+        return [self.decode(one[:n]) for one, n in zip(logits.argmax(-1).tolist(), lengths, strict=True)]
 
     def counts(self, predictions: Sequence[tuple[str, ...]], split: str) -> dict[str, np.ndarray]:
         true = self.data.splits[split]

@@ -41,11 +41,6 @@ def test_intents_of_a_few_speakers(made_commands: Path, tmp_path: Path) -> None:
     [
         ("ic", 40, 60.0, 25.0),
         ("sf", 40, 40.0, 15.0),  # F1: saying nothing is 0
-        # Error rates; saying nothing is 100. Permuted labels teach which phones and words are frequent, and that there
-        # is nearly always speech: that much a head may know without hearing.
-        ("pr", 30, 30.0, 65.0),
-        ("asr", 40, 40.0, 70.0),
-        ("sd", 40, 37.0, 40.0),
         ("er", 30, 50.0, 35.0),  # one of four by guessing
         ("qbe", 1, 0.5, 0.2),
     ],
@@ -53,10 +48,32 @@ def test_intents_of_a_few_speakers(made_commands: Path, tmp_path: Path) -> None:
 def test_a_head_beats_chance_and_permuted_labels_do_not(
     key: str, n_epochs: int, better_than: float, chance: float, tmp_path: Path
 ) -> None:
-    data = read_data(TASKS[key], make_for(key, tmp_path / "made"))
-    found = score(key, data, tmp_path / "true", n_epochs=n_epochs)
-    permuted = score(key, tuple(with_random_labels(one, 0) for one in data), tmp_path / "permuted", n_epochs=n_epochs)
-    if key in ("pr", "asr", "sd"):
-        assert found <= better_than < chance <= permuted
-    else:
-        assert found >= better_than > chance >= permuted
+    found, permuted = true_and_permuted(key, tmp_path, n_epochs)
+    assert found >= better_than > chance >= permuted
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("key", "n_epochs", "at_most", "margin"),
+    [
+        ("pr", 30, 30.0, 40.0),
+        ("asr", 40, 40.0, 30.0),
+        ("sd", 40, 37.0, 5.0),
+    ],
+)
+def test_permuted_sequences_cost_what_hearing_gains(
+    key: str, n_epochs: int, at_most: float, margin: float, tmp_path: Path
+) -> None:
+    """Error rates. Permuted sequences still teach which phones and words are frequent, and that somebody nearly always
+    speaks, so that a head which hears nothing is far below 100 %: the margin is what hearing is worth."""
+    found, permuted = true_and_permuted(key, tmp_path, n_epochs)
+    assert found <= at_most
+    assert permuted - found >= margin
+
+
+def true_and_permuted(key: str, folder: Path, n_epochs: int) -> tuple[float, float]:
+    """Test scores of a task's heads, trained on synthesised speech and on the same with permuted labels."""
+    data = read_data(TASKS[key], make_for(key, folder / "made"))
+    found = score(key, data, folder / "true", n_epochs=n_epochs)
+    permuted = score(key, tuple(with_random_labels(one, 0) for one in data), folder / "permuted", n_epochs=n_epochs)
+    return found, permuted

@@ -13,10 +13,17 @@ from brain_tuning.errors import CorpusError, StorageError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
-#: a file lies where a folder is needed, or the other way round
-_IN_THE_WAY = {errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG}
+#: a file lies where a folder is needed, or the other way round, or nothing can be made there (a dangling link, /proc)
+_IN_THE_WAY = {errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOENT}
 #: how libraries that wrap the operating system's errors spell a full disk
-_FULL_WORDS = ("No space left on device", "Disk quota exceeded", "os error 28", "os error 122")
+_FULL_WORDS = (
+    "No space left on device",
+    "Disk quota exceeded",
+    "File too large",
+    "os error 28",
+    "os error 122",
+    "os error 27",
+)
 
 
 @contextmanager

@@ -29,6 +29,7 @@ def _parser() -> argparse.ArgumentParser:
     _tune_command(commands.add_parser("tune", help="tune a backbone on a subject's region"))
     _plan_command(commands.add_parser("plan", help="say what a tuning run would take, memory of a step first"))
     _align_command(commands.add_parser("align", help="compare tuned and untuned models by brain alignment"))
+    _report_command(commands.add_parser("report", help="write an alignment as one HTML page with figures"))
     _superb_command(commands.add_parser("superb", help="speech tasks: does brain-tuning help them"))
     _hub_commands(commands)
     _app_command(commands.add_parser("app", help="serve a page where audio becomes a predicted cortex"))
@@ -96,7 +97,7 @@ def _lebel2023(args: argparse.Namespace) -> None:
         overwrite=args.overwrite,
         bold_dtype=args.bold_dtype,
     )
-    print(f"corpus: {made}")
+    _print_made(made)
 
 
 def _folder(args: argparse.Namespace) -> None:
@@ -109,7 +110,20 @@ def _folder(args: argparse.Namespace) -> None:
         overwrite=args.overwrite,
         bold_dtype=args.bold_dtype,
     )
-    print(f"corpus: {made}")
+    _print_made(made)
+
+
+def _print_made(place: Path) -> None:
+    from .corpus import open_corpus
+
+    corpus = open_corpus(place)
+    print(f"corpus: {place}")
+    for subject in corpus.subjects:
+        counts = corpus.ledger(subject).counts()
+        lost = ", ".join(f"{n:,} {status}" for status, n in counts.items() if n and status != "ok")
+        print(f"{subject}: {counts['ok']:,} of {sum(counts.values()):,} voxels usable" + f" ({lost})" * bool(lost))
+    for note in corpus.meta["notes"]:
+        print(f"note: {note}")
 
 
 def _simulate(args: argparse.Namespace) -> None:
@@ -153,6 +167,23 @@ def _align_command(parser: argparse.ArgumentParser) -> None:
 
     add_arguments(parser)
     parser.set_defaults(run=run)
+
+
+def _report_command(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("alignments", type=Path, nargs="+", metavar="ALIGNMENT", help="folder that align has written")
+    parser.add_argument(
+        "--run", type=Path, action="append", default=[], dest="runs", metavar="RUN",
+        help="folder that tune has written, whose training curve to show; repeatable",
+    )  # fmt: skip
+    parser.add_argument("--title", help="of the page (default: the corpus's name)")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="HTML file to write")
+    parser.set_defaults(run=_report)
+
+
+def _report(args: argparse.Namespace) -> None:
+    from .report.of_alignment import write_report_of
+
+    print(f"report: {write_report_of(args.alignments, args.output, runs=args.runs, title=args.title)}")
 
 
 def _superb_command(parser: argparse.ArgumentParser) -> None:

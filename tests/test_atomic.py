@@ -57,6 +57,21 @@ def test_a_folder_is_renamed_at_the_end(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["made"]
 
 
+def test_where_nothing_can_be_made(tmp_path: Path) -> None:
+    """A dangling link is no folder, and no folder can be made in its place."""
+    (tmp_path / "link").symlink_to(tmp_path / "gone" / "away")
+    with (
+        pytest.raises(StorageError, match=r"the destination cannot be written: .*link/a\.json"),
+        whole_file(tmp_path / "link" / "a.json"),
+    ):
+        pass
+    with (
+        pytest.raises(StorageError, match="the destination cannot be written: No such file or directory"),
+        whole_file(Path("/proc/nowhere/a.json")),
+    ):
+        pass
+
+
 @pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt()])
 def test_what_ends_a_folder_early_leaves_the_old_one(tmp_path: Path, error: BaseException) -> None:
     place = tmp_path / "made"

@@ -16,7 +16,7 @@ from brain_tuning.corpus.ledger import VoxelLedger
 from brain_tuning.corpus.schema import FORMAT, SAMPLING_RATE_HZ, VERSION, Interval, Run, Story
 from brain_tuning.corpus.tables import read_table, rows_as_matrix
 from brain_tuning.corpus.writer import write_corpus
-from brain_tuning.errors import CorpusError, RegionError, TimingError
+from brain_tuning.errors import AudioError, CorpusError, RegionError, TimingError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -124,7 +124,7 @@ class Corpus:
     def audio(self, name: str) -> np.ndarray:
         """A story's waveform, float32 of shape (n_samples,); the last few stories are kept in memory."""
         if name not in self._heard:
-            self._heard[name] = decode_flac(self._flac(name))
+            self._heard[name] = self._decoded(name)
             while len(self._heard) > _KEPT_STORIES:
                 self._heard.popitem(last=False)
         self._heard.move_to_end(name)
@@ -154,7 +154,15 @@ class Corpus:
             )
         if name in self._heard:
             return self._heard[name][start:stop]
-        return decode_flac(self._flac(name), start, stop)
+        return self._decoded(name, start, stop)
+
+    def _decoded(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Samples of a story's audio; an error names corpus and story."""
+        try:
+            return decode_flac(self._flac(name), start, stop)
+        except AudioError as error:
+            where = f"{self.path}, story {name}"
+            raise AudioError(error.what, where=where, expected=error.expected, remedy=error.remedy) from error
 
     def runs(self, subject: str, split: str | None = None) -> list[Run]:
         """Runs of a subject in stored order, of one split or of all."""
@@ -244,6 +252,14 @@ class Corpus:
 
     def _subject_summary(self, subject: str) -> dict[str, Any]:
         runs = self.runs(subject)
+        n_rows = self._subject_table("bold", subject).num_rows
+        if n_rows != sum(run.n_trs for run in runs):
+            raise CorpusError(
+                f"there are responses of {n_rows:,} TRs",
+                where=f"{self.path}, subject {subject}",
+                expected=f"{sum(run.n_trs for run in runs):,}, as the runs say",
+                remedy="copy or download the corpus again",
+            )
         hours = dict.fromkeys(self.meta["splits"], 0.0)
         for run in runs:
             hours[run.split] += run.n_trs * run.tr_s / 3600

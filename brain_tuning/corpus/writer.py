@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from brain_tuning.atomic import whole_folder
 from brain_tuning.corpus import checks, tables
@@ -28,6 +29,8 @@ from brain_tuning.errors import CorpusError, RegionError
 from brain_tuning.versions import versions
 
 BOLD_DTYPES = ("float32", "float16")
+#: what every command calls all voxels together
+_EVERY_VOXEL = "all"
 
 
 def write_corpus(
@@ -64,8 +67,9 @@ def write_corpus(
 
     Raises:
         AudioError: a story's waveform is unusable, or a run's story has no audio.
-        CorpusError: stories, runs or subjects are duplicate or inconsistent, or the destination exists.
-        RegionError: a region names a voxel that does not exist.
+        CorpusError: stories, runs or subjects are duplicate or inconsistent, a subject has no usable voxel, or the
+            destination exists.
+        RegionError: a region names a voxel that does not exist, or is called ``all``.
         TimingError: a run or transcript does not fit its story's audio.
         StorageError: the disk is full or the destination cannot be written.
     """
@@ -76,7 +80,7 @@ def write_corpus(
         durations_s = _write_stories(folder, stories)
         all_runs: list[Run] = []
         names: list[str] = []
-        for subject in subjects:
+        for subject in tqdm(subjects, desc="subjects", unit="subject", disable=None):
             checks.check_subject_name(subject.subject, names)
             names.append(subject.subject)
             all_runs += _write_subject(folder, subject, durations_s, bold_dtype)
@@ -109,7 +113,7 @@ def _write_stories(folder: Path, stories: Iterable[StoryInput]) -> dict[str, flo
     schema = tables.stories_schema()
     durations_s: dict[str, float] = {}
     with tables.TableWriter(folder / "stories", schema) as writer:
-        for story in stories:
+        for story in tqdm(stories, desc="stories", unit="story", disable=None):
             checks.check_story_name(story.name, durations_s)
             audio = checks.story_audio(story)
             duration_s = len(audio) / SAMPLING_RATE_HZ
@@ -141,6 +145,13 @@ def _write_subject(folder: Path, given: SubjectInput, durations_s: Mapping[str, 
     bold = tables.read_table(folder / f"bold-{subject}")
     responses = [(run, tables.rows_as_matrix(bold, "bold", run.first_row, run.n_trs)) for run in runs]
     ledger = examine(((f"story {run.story} run {run.run}", values) for run, values in responses), given.excluded)
+    if not ledger.usable.size:
+        raise CorpusError(
+            "no voxel can be used",
+            where=f"subject {subject}",
+            expected="at least one that is finite and varies in every run",
+            remedy=f"the first one: {ledger.status[0]}, {ledger.reason[0]}",
+        )
     ceiling = _noise_ceiling(given, responses, ledger)
     tables.write_table(
         folder / f"voxels-{subject}",
@@ -159,7 +170,7 @@ def _write_bold(folder: Path, given: SubjectInput, durations_s: Mapping[str, flo
     runs: list[Run] = []
     schema = tables.bold_schema(given.n_voxels, bold_dtype)
     with tables.TableWriter(folder / f"bold-{given.subject}", schema) as writer:
-        for one in given.runs:
+        for one in tqdm(given.runs, desc=f"runs of {given.subject}", unit="run", disable=None, leave=False):
             where = f"subject {given.subject}, story {one.story}, run {one.run}, repeat {one.repeat}"
             bold = checks.stored_responses(one, where, given.n_voxels, bold_dtype)
             run = Run(
@@ -223,6 +234,12 @@ def _write_regions(folder: Path, given: SubjectInput) -> None:
         raise RegionError(f"a kind is given for {unknown[0]}, which is not a region", where=given.subject)
     voxels = []
     for region, indices in given.regions.items():
+        if region.lower() == _EVERY_VOXEL:
+            raise RegionError(
+                f"a region is called {region}, which stands for every voxel",
+                where=given.subject,
+                remedy="call it otherwise",
+            )
         voxels.append(checks.region_voxels(indices, given.n_voxels, f"subject {given.subject}, region {region}"))
     tables.write_table(
         folder / f"regions-{given.subject}",

@@ -22,10 +22,11 @@ class Curve:
     Args:
         label: e.g. ``"s1 tuned-AC"``.
         steps: optimiser steps.
-        loss: spatial-correlation loss of each step, lower is better.
+        loss: loss of each step, lower is better.
         validation: (step, value) pairs.
         validation_quantity: what these values are: ``"r"`` (mean Pearson r on the validation stories, higher
             is better), or ``"loss"`` (the loss on them, lower is better).
+        loss_name: which loss it is, as recipes call it.
     """
 
     label: str
@@ -33,6 +34,7 @@ class Curve:
     loss: Sequence[float]
     validation: Sequence[tuple[int, float]] = ()
     validation_quantity: Literal["r", "loss"] = "r"
+    loss_name: str = "spatial_correlation"
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +67,8 @@ class ReportContext:
         rows: one mapping for each subject, region and model (``"untuned"``, ``"tuned-all"``, ...) with the keys
             ``subject``, ``region``, ``model``, ``r``, ``r_normalised``, ``ceiling``, ``n_voxels`` and, where a
             simulator knows it, ``truth`` (the true ceiling). None and NaN both mean "could not be estimated".
+            With a ``layer``, a model is compared with the untuned one of that layer (``"untuned@9"``); with a
+            ``tuned_on`` of None it is a baseline, and compared with none.
         maps: one for each subject.
         facts: corpus, split, seeds, versions, seconds...: name -> text or number.
         ledger: one mapping for each subject: ``subject`` and the number of voxels that are ``ok``, ``nan``,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from .context import Curve, FlatMap, ReportContext
 from .figures import flat_maps, gain_scatter, region_bars, training_curves
+from .results import twins_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,7 +45,7 @@ def drawings_of(context: ReportContext) -> list[Drawing]:
     drawings += [_map(flat_map, k) for k, flat_map in enumerate(context.maps)]
     if context.maps:
         drawings += [_voxel_gains(flat_map, k) for k, flat_map in enumerate(context.maps)]
-    elif context.rows:
+    elif twins_of(context.rows):
         drawings.append(_region_gains(context))
     if context.curves:
         drawings.append(_curves(context.curves))
@@ -102,8 +103,9 @@ def _curves(curves: Sequence[Curve]) -> Drawing:
     return Drawing(
         section="training",
         name="curves",
-        alt=f"Spatial-correlation loss over optimiser steps for {labels}, and the scores on validation stories.",
-        caption="Thin: loss of each step. Thick: running mean over steps. The spatial-correlation loss is minus the "
-        "correlation across voxels, averaged over TRs.",
+        alt=f"Loss over optimiser steps for {labels}, and the scores on validation stories.",
+        caption="Thin: loss of each step. Thick: running mean over steps."
+        + " The spatial-correlation loss is minus the correlation across voxels, averaged over TRs."
+        * any(curve.loss_name == "spatial_correlation" for curve in curves),
         draw=partial(training_curves, curves),
     )

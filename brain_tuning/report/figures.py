@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from .context import UNTUNED, Curve, FlatMap, check_flat_map
 from .flat_map_figure import flat_maps
 from .images import report_style
 from .palette import COLOURS, INK, OTHER_REGIONS, model_colours, nth_line, region_colours
-from .results import RegionResult, gather, models_of
+from .results import RegionResult, gather, models_of, twins_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,7 +66,7 @@ def training_curves(curves: Sequence[Curve]) -> Figure:
             steps, loss = np.asarray(curve.steps), np.asarray(curve.loss, dtype=float)
             panels[0].plot(steps, loss, color=colour, lw=0.6, alpha=0.3, rasterized=len(steps) > _MANY_STEPS)
             panels[0].plot(steps, _running_mean(loss, window), dashes, color=colour, lw=1.8, label=curve.label)
-        panels[0].set(xlabel="Optimiser step", ylabel="Spatial-correlation loss (lower is better)")
+        panels[0].set(xlabel="Optimiser step", ylabel=f"{_loss_named(curves)} (lower is better)")
         panels[0].set_title("Training" + f" (thick: mean of {window} steps)" * (window > 1), loc="left")
         for panel, quantity in zip(panels[1:], quantities, strict=True):
             _draw_validation(panel, curves, quantity)
@@ -114,19 +115,18 @@ def gain_scatter(points: FlatMap | Sequence[Mapping[str, Any]]) -> Figure:
         points: a map, for a dot a voxel, or rows of results, for a dot a subject and region.
 
     Returns:
-        One panel for each tuned model.
+        One panel for each tuned model that has an untuned one beside it.
 
     Raises:
-        BrainTuningError: the untuned model or every tuned model is missing, or the values do not fit together.
+        BrainTuningError: there is none such, or the values do not fit together.
         MissingExtraError: matplotlib is not installed.
     """
-    unit, groups, values = _points(points)
-    tuned = [model for model in models_of(values) if model != UNTUNED]
-    if UNTUNED not in values or not tuned:
+    unit, groups, values, twins = _points(points)
+    if not twins:
         raise BrainTuningError(
             "a gain needs the untuned and a tuned model", where=", ".join(values), expected=f"{UNTUNED!r} and one more"
         )
-    everything = np.concatenate([values[model] for model in [UNTUNED, *tuned]])
+    everything = np.concatenate([values[model] for model in (*twins, *twins.values())])
     finite = everything[np.isfinite(everything)]
     if not finite.size:
         raise BrainTuningError(f"no {unit} could be scored")
@@ -136,26 +136,32 @@ def gain_scatter(points: FlatMap | Sequence[Mapping[str, Any]]) -> Figure:
         from matplotlib.figure import Figure
         from matplotlib.lines import Line2D
 
-        columns = min(len(tuned), 2)
-        n_lines = math.ceil(len(tuned) / columns)
+        columns = min(len(twins), 2)
+        n_lines = math.ceil(len(twins) / columns)
         colours = region_colours(groups)
         legend_in = 0.25 * math.ceil(len(colours) / 4)
         figure = Figure(figsize=(_WIDTH_IN * columns / 2, 4.9 * n_lines + legend_in), layout="constrained")
         panels = figure.subplots(n_lines, columns, squeeze=False).ravel()
-        for panel, model in zip(panels, tuned, strict=False):
+        for panel, (model, untuned) in zip(panels, twins.items(), strict=False):
             dot_colours = [colours.get(group, colours[OTHER_REGIONS]) for group in groups]
-            _draw_gain(panel, unit, dot_colours, values[UNTUNED], values[model])
+            _draw_gain(panel, unit, dot_colours, values[untuned], values[model])
             panel.set_title(model, loc="left")
             panel.set(
-                xlim=limits, ylim=limits, xlabel="untuned: Pearson r", ylabel=f"{model}: Pearson r", aspect="equal"
+                xlim=limits, ylim=limits, xlabel=f"{untuned}: Pearson r", ylabel=f"{model}: Pearson r", aspect="equal"
             )
-        for panel in panels[len(tuned) :]:
+        for panel in panels[len(twins) :]:
             panel.remove()
         if set(groups) <= set(colours):
             colours.pop(OTHER_REGIONS)
         handles = [Line2D([], [], ls="", marker="o", color=colour, label=name) for name, colour in colours.items()]
         figure.legend(handles=handles, loc="outside lower center", ncols=4)
         return figure
+
+
+def _loss_named(curves: Sequence[Curve]) -> str:
+    """``Loss``, and which one where all curves are of the same."""
+    names = {curve.loss_name for curve in curves}
+    return f"Loss: {names.pop().replace('_', ' ')}" if len(names) == 1 else "Loss"
 
 
 def _running_mean(loss: np.ndarray, window: int) -> np.ndarray:
@@ -179,7 +185,7 @@ def _draw_validation(panel: Axes, curves: Sequence[Curve], quantity: str) -> Non
             best = np.nanargmax(values) if higher_is_better else np.nanargmin(values)
             panel.plot(steps[best], values[best], "*", ms=13, color=colour, mec=INK, mew=0.8, zorder=3)
     better = "higher" if higher_is_better else "lower"
-    what = "Pearson r" if higher_is_better else "Spatial-correlation loss"
+    what = "Pearson r" if higher_is_better else _loss_named(curves)
     panel.set(xlabel="Optimiser step", ylabel=f"{what} ({better} is better)")
     panel.set_title("Validation stories (star: best)", loc="left")
 
@@ -208,7 +214,7 @@ def _draw_bars(panel: Axes, subject: str, results: list[RegionResult], models: S
     if n_absent:
         title += f"; n/a: {n_absent} score{'s' * (n_absent > 1)} could not be estimated"
     panel.set_title(title, loc="left")
-    names = [result.region.replace("-", "-\n").replace(" ", "\n") for result in shown]
+    names = [_in_lines(result.region) for result in shown]
     turned: dict[str, Any] = {}
     if max(len(line) for name in names for line in name.split("\n")) * len(shown) > _LETTERS_ACROSS:
         names = [result.region for result in shown]
@@ -223,6 +229,11 @@ def _draw_bars(panel: Axes, subject: str, results: list[RegionResult], models: S
     panel.set_axisbelow(True)
 
 
+def _in_lines(region: str) -> str:
+    """A name broken at its blanks and hyphens; an operator of an expression stays with what it acts on."""
+    return re.sub(r"(?<=\w)-(?=\w)", "-\n", re.sub(r"(?<=[\w)]) ", "\n", region))
+
+
 def _draw_ceilings(panel: Axes, ceilings: Sequence[tuple[float, ...]], *, label: str, **line: Any) -> None:
     places = [(k, value) for k, several in enumerate(ceilings) for value in several]
     if places:
@@ -234,16 +245,19 @@ def _finite(values: Any) -> list[float]:
     return [value for value in values if math.isfinite(value)]
 
 
-def _points(points: FlatMap | Sequence[Mapping[str, Any]]) -> tuple[str, list[str], dict[str, np.ndarray]]:
-    """What a point is, its group, and its r by model."""
+def _points(
+    points: FlatMap | Sequence[Mapping[str, Any]],
+) -> tuple[str, list[str], dict[str, np.ndarray], dict[str, str]]:
+    """What a point is, its group, its r by model, and the untuned model of each tuned one."""
     if isinstance(points, FlatMap):
         check_flat_map(points)
         values = {label: np.asarray(r, dtype=float) for label, r in points.values.items()}
-        return "voxel", [str(region) for region in points.region], values
+        twins = {model: UNTUNED for model in values if UNTUNED in values and model != UNTUNED}
+        return "voxel", [str(region) for region in points.region], values, twins
     results = [result for several in gather(points).values() for result in several]
     models = models_of(str(row["model"]) for row in points)
     values = {model: np.array([result.r.get(model, math.nan) for result in results]) for model in models}
-    return "region", [result.region for result in results], values
+    return "region", [result.region for result in results], values, twins_of(points)
 
 
 def _draw_gain(panel: Axes, unit: str, colours: Sequence[str], untuned: np.ndarray, tuned: np.ndarray) -> None:

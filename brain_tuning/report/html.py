@@ -14,10 +14,10 @@ from markupsafe import Markup, escape
 from brain_tuning.atomic import whole_file
 from brain_tuning.errors import BrainTuningError
 
-from .context import UNTUNED, ReportContext
+from .context import ReportContext
 from .drawings import Drawing, drawings_of
 from .images import inline_svg, save_figure
-from .results import MIN_BASE_R, gather, models_of
+from .results import MIN_BASE_R, gather, models_of, twins_of
 from .tables import headlines_of, ledger_lines, table_row
 
 if TYPE_CHECKING:
@@ -60,9 +60,9 @@ def write_report(path: str | Path, context: ReportContext) -> Path:
 
 def _render(context: ReportContext) -> str:
     """The page, with its figures as fine as ``MAX_BYTES`` allows, and the largest left out if need be."""
+    values = _page_values(context)  # first, as it refuses rows that do not fit together
     drawings = drawings_of(context)
     drawn = [_draw(drawing) for drawing in drawings]
-    values = _page_values(context)
     for dpi in _DPI:
         shown = [_embed(drawing, figure, dpi) for drawing, figure in zip(drawings, drawn, strict=True)]
         page = _fill(values, shown)
@@ -101,16 +101,16 @@ def _failure(drawing: Drawing, error: Exception) -> str:
 def _page_values(context: ReportContext) -> dict[str, Any]:
     by_subject = gather(context.rows)
     models = models_of(str(row["model"]) for row in context.rows)
-    tuned = [model for model in models if model != UNTUNED] if UNTUNED in models else []
+    twins = twins_of(context.rows)
     return {
         "context": context,
         "models": models,
-        "tuned": tuned,
+        "tuned": list(twins),
         "subjects": {
-            subject: [table_row(result, models, tuned) for result in results] for subject, results in by_subject.items()
+            subject: [table_row(result, models, twins) for result in results] for subject, results in by_subject.items()
         },
         "has_truth": any(result.truth for results in by_subject.values() for result in results),
-        "headlines": headlines_of([result for results in by_subject.values() for result in results], tuned),
+        "headlines": headlines_of([result for results in by_subject.values() for result in results], twins),
         "facts": {
             name: f"{fact:.6g}" if isinstance(fact, float) else str(fact) for name, fact in context.facts.items()
         },

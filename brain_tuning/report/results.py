@@ -34,14 +34,14 @@ class RegionResult:
     truth: tuple[float, ...]
     n_voxels: tuple[int, ...]
 
-    def gain(self, model: str) -> float:
+    def gain(self, model: str, untuned: str) -> float:
         """``r(model) - r(untuned)``; NaN if either is missing."""
-        return self.r.get(model, math.nan) - self.r.get(UNTUNED, math.nan)
+        return self.r.get(model, math.nan) - self.r.get(untuned, math.nan)
 
-    def gain_percent(self, model: str) -> float:
+    def gain_percent(self, model: str, untuned: str) -> float:
         """``100 gain / r(untuned)``; NaN where the untuned r is below ``MIN_BASE_R``."""
-        base = self.r.get(UNTUNED, math.nan)
-        return 100 * self.gain(model) / base if base >= MIN_BASE_R else math.nan
+        base = self.r.get(untuned, math.nan)
+        return 100 * self.gain(model, untuned) / base if base >= MIN_BASE_R else math.nan
 
 
 def as_number(value: Any) -> float:
@@ -50,9 +50,34 @@ def as_number(value: Any) -> float:
 
 
 def models_of(labels: Iterable[str]) -> list[str]:
-    """Distinct models in their order of appearance, the untuned one first."""
-    found = list(dict.fromkeys(labels))
-    return [UNTUNED] * (UNTUNED in found) + [model for model in found if model != UNTUNED]
+    """Distinct models in their order of appearance, the untuned one, or its layers, first."""
+    return sorted(dict.fromkeys(labels), key=lambda model: not _is_untuned(model))
+
+
+def twins_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The untuned model that each tuned one is compared with: of the same layer, where results are by layer.
+
+    Args:
+        rows: as in :class:`ReportContext`.
+
+    Returns:
+        Tuned model -> untuned model; without those that have none, and without baselines (``tuned_on`` None).
+    """
+    labels = {str(row["model"]) for row in rows}
+    twins = {}
+    for row in rows:
+        model = str(row["model"])
+        if _is_untuned(model) or ("tuned_on" in row and row["tuned_on"] is None):
+            continue
+        of_layer = f"{UNTUNED}@{row.get('layer')}"
+        twin = of_layer if of_layer in labels else UNTUNED
+        if twin in labels:
+            twins[model] = twin
+    return twins
+
+
+def _is_untuned(model: str) -> bool:
+    return model.partition("@")[0] == UNTUNED
 
 
 def gather(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[RegionResult]]:

@@ -15,21 +15,21 @@ _MINUS = "\N{MINUS SIGN}"
 STATUSES = ("ok", "nan", "constant", "excluded")
 
 
-def table_row(result: RegionResult, models: Sequence[str], tuned: Sequence[str]) -> dict[str, Any]:
-    """Texts of one line of a subject's table: r and r / ceiling of ``models``, gains of ``tuned``."""
+def table_row(result: RegionResult, models: Sequence[str], twins: Mapping[str, str]) -> dict[str, Any]:
+    """Texts of one line of a subject's table: r and r / ceiling of ``models``, gains of those that have twins."""
     return {
         "region": result.region,
         "r": [_decimals(result.r.get(model, math.nan)) for model in models],
         "r_normalised": [_decimals(result.r_normalised.get(model, math.nan)) for model in models],
-        "gains": [_gain(result, model) for model in tuned],
+        "gains": [_gain(result, model, untuned) for model, untuned in twins.items()],
         "ceiling": " / ".join(map(_decimals, result.ceiling)) or _MISSING,
         "truth": " / ".join(map(_decimals, result.truth)) or _MISSING,
         "n_voxels": " / ".join(f"{n:,}" for n in result.n_voxels) or _MISSING,
     }
 
 
-def _gain(result: RegionResult, model: str) -> dict[str, str]:
-    gain, percent = result.gain(model), result.gain_percent(model)
+def _gain(result: RegionResult, model: str, untuned: str) -> dict[str, str]:
+    gain, percent = result.gain(model, untuned), result.gain_percent(model, untuned)
     shown = _decimals(gain, "+")
     return {
         "r": shown,
@@ -45,14 +45,17 @@ def _decimals(value: float, sign: str = "") -> str:
     return f"{value:{sign}.3f}".replace("-", _MINUS) if abs(value) >= 0.0005 else "0.000"
 
 
-def headlines_of(results: Sequence[RegionResult], tuned: Sequence[str]) -> list[dict[str, Any]]:
+def headlines_of(results: Sequence[RegionResult], twins: Mapping[str, str]) -> list[dict[str, Any]]:
     """For each tuned model, how many pairs of subject and region rose, and the median change."""
     headlines = []
-    for model in tuned:
-        gains = [gain for result in results if math.isfinite(gain := result.gain(model))]
+    for model, untuned in twins.items():
+        gains = [gain for result in results if math.isfinite(gain := result.gain(model, untuned))]
         if gains:
             n_up = sum(gain > 0 for gain in gains)
-            headlines.append({"model": model, "median": _decimals(median(gains), "+"), "n_up": n_up, "n": len(gains)})
+            headlines.append(
+                {"model": model, "untuned": untuned, "median": _decimals(median(gains), "+"), "n_up": n_up,
+                 "n": len(gains)}
+            )  # fmt: skip
     return headlines
 
 

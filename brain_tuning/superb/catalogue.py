@@ -21,6 +21,7 @@ from typing import Any
 import yaml
 
 from brain_tuning.errors import TaskDataError
+from brain_tuning.strict_yaml import parse_yaml
 
 from .examples import TaskData
 from .tasks import TASKS, Task
@@ -112,7 +113,7 @@ def read_data_file(path: Path) -> dict[str, Any]:
         TaskDataError: the file is missing, no YAML mapping, or names a task that there is not.
     """
     try:
-        said = yaml.safe_load(path.read_text(encoding="utf-8"))
+        said = parse_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise TaskDataError(
             f"the file cannot be read ({error})", where=path, expected="YAML: task -> folder"

@@ -20,6 +20,7 @@ from brain_tuning.errors import RecipeError
 from brain_tuning.models.adapters import LORA_KEYS
 from brain_tuning.models.group_head import READOUTS
 from brain_tuning.models.losses import LOSSES
+from brain_tuning.strict_yaml import parse_yaml
 from brain_tuning.timing import WindowPlan
 from brain_tuning.timing.delays import check_delays
 
@@ -301,7 +302,7 @@ def _load(path: Path, above: tuple[Path, ...]) -> Recipe:
     if not path.is_file() and path.suffix == "" and path.parent == Path("."):
         path = shipped / f"{path.name}.yaml"
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = parse_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         names = sorted(file.stem for file in shipped.glob("*.yaml"))
         raise RecipeError(

@@ -69,6 +69,16 @@ def test_align_prints_the_table(
     assert settings["penalties"] == [10, 100]
     assert settings["delays_trs"] == [1, 2]
 
+    page = tmp_path / "report.html"
+    assert main(["report", str(tmp_path / "out"), "--run", str(tuned_run), "--output", str(page)]) == 0
+    assert capsys.readouterr().out == f"report: {page}\n"
+    text = page.read_text()
+    rows = json.loads((tmp_path / "out" / "results.json").read_text())["rows"]
+    assert all(f"{row['r']:.3f}".replace("-", "\N{MINUS SIGN}") in text for row in rows)
+    assert "tuned-AC, beside untuned" in text
+    assert "envelope+word-rate, beside" not in text
+    assert "Simulated data" in text
+
 
 def test_a_backbone_alone_is_read_as_a_recipe_says(corpus: Corpus, tmp_path: Path) -> None:
     command = ["align", "--corpus", str(corpus.path), "--subject", "s1", "--backbone", BACKBONE, "--recipe", "demo"]

@@ -193,6 +193,22 @@ def test_a_source_that_cannot_be_read_is_not_blamed_on_the_destination(make: Mak
         make(stories=_interrupted(PermissionError(errno.EACCES, "Permission denied", "elsewhere/story.wav")))
 
 
+def test_a_subject_without_a_usable_voxel_is_refused_with_the_reason(make: Make, tmp_path: Path) -> None:
+    """One run that is all NaN rules out every voxel."""
+    lost = np.full((20, N_VOXELS), np.nan, np.float32)
+    subject = subject_input(run_input("wood"), run_input("wind", bold=lost))
+    with pytest.raises(CorpusError, match=r"no voxel can be used \[subject s1\].*the first one: nan, .*wind") as caught:
+        make(subjects=[subject])
+    assert "at least one that is finite" in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["all", "ALL"])
+def test_a_region_may_not_be_called_what_stands_for_every_voxel(make: Make, name: str) -> None:
+    with pytest.raises(RegionError, match=rf"a region is called {name}, which stands for every voxel \[s1\]"):
+        make(subjects=[subject_input(regions={name: np.array([0, 1])})])
+
+
 def test_an_existing_destination(make: Make, tmp_path: Path) -> None:
     path = make()
     with pytest.raises(CorpusError, match=r"the destination exists \[.*small\]; remedy: pass --overwrite"):

@@ -8,6 +8,7 @@ from example_run import MODELS, N_NAN, REGIONS, curve, flat_map, result_rows
 from brain_tuning.errors import BrainTuningError, MissingExtraError
 from brain_tuning.report import Curve, FlatMap, flat_maps, gain_scatter, region_bars, training_curves
 from brain_tuning.report.figures import MAX_REGIONS
+from brain_tuning.report.results import models_of, twins_of
 
 
 @pytest.fixture(scope="module")
@@ -225,6 +226,35 @@ def test_a_gain_without_untuned_scores_is_refused(one_map):
         gain_scatter(rows)
 
 
+def test_a_layer_is_compared_with_the_untuned_model_of_that_layer_and_a_baseline_with_none():
+    def row(model, layer, tuned_on, r):
+        return {"subject": "s1", "region": "AC", "model": model, "layer": layer, "tuned_on": tuned_on, "r": r}
+
+    rows = [
+        row("a@3", 3, "s1", 0.5),
+        row("untuned@2", 2, None, 0.1),
+        row("untuned@3", 3, None, 0.2),
+        row("a@2", 2, "s1", 0.3),
+        row("envelope", None, None, 0.4),
+    ]
+    assert twins_of(rows) == {"a@3": "untuned@3", "a@2": "untuned@2"}
+    assert models_of(row["model"] for row in rows) == ["untuned@2", "untuned@3", "a@3", "a@2", "envelope"]
+    panels = gain_scatter(rows).axes
+    assert [panel.get_xlabel() for panel in panels] == ["untuned@3: Pearson r", "untuned@2: Pearson r"]
+    dots = [panel.collections[0].get_offsets().tolist() for panel in panels]
+    np.testing.assert_allclose(dots, [[[0.2, 0.5]], [[0.1, 0.3]]])
+    assert twins_of([row for row in rows if row["tuned_on"] is None]) == {}
+
+
+def test_an_expression_is_broken_before_its_operators():
+    rows = [
+        {"subject": "s1", "region": region, "model": "untuned", "r": 0.1}
+        for region in ("left & (IFG | AG) - A1", "semantic-temporal", "late language")
+    ]
+    labels = [label.get_text() for label in region_bars(rows).axes[0].get_xticklabels()]
+    assert labels == ["left\n& (IFG\n| AG)\n- A1", "semantic-\ntemporal", "late\nlanguage"]
+
+
 def test_curves_show_every_loss_and_the_mean_around_each_step():
     one = curve("s1 tuned-AC", 0, n_steps=100)
     one.loss[50] = math.nan
@@ -242,11 +272,17 @@ def test_the_best_validation_is_the_highest_r_or_the_lowest_loss():
     loss = Curve("b", [1, 2, 3], [0.0, -0.1, -0.2], [(1, -0.1), (2, -0.3), (3, -0.2)], "loss")
     _, of_r, of_loss = training_curves([r, loss]).axes
     assert of_r.get_ylabel() == "Pearson r (higher is better)"
-    assert of_loss.get_ylabel() == "Spatial-correlation loss (lower is better)"
+    assert of_loss.get_ylabel() == "Loss: spatial correlation (lower is better)"
     assert [(*line.get_xdata(), *line.get_ydata()) for line in (of_r.lines[1], of_loss.lines[1])] == [
         (2, 0.3),
         (2, -0.3),
     ]
+
+
+def test_a_loss_is_called_by_its_name_where_all_curves_have_one():
+    mse = Curve("a", [1], [0.5], loss_name="mse")
+    assert training_curves([mse]).axes[0].get_ylabel() == "Loss: mse (lower is better)"
+    assert training_curves([mse, curve("b", 0)]).axes[0].get_ylabel() == "Loss (lower is better)"
 
 
 def test_a_curve_with_missing_losses_is_named():

@@ -40,9 +40,11 @@ def read_regions(path: str | Path) -> dict[str, np.ndarray]:
 def _parsed(path: Path) -> object:
     import yaml
 
+    from brain_tuning.strict_yaml import parse_yaml
+
     text = path.read_text(encoding="utf-8")
     try:
-        return json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        return json.loads(text) if path.suffix == ".json" else parse_yaml(text)
     except (ValueError, yaml.YAMLError) as error:
         raise RegionError(f"the region file cannot be parsed: {error}", where=path) from error
 

@@ -14,7 +14,7 @@ class YamlNode:
     """A value and where it stands.
 
     Args:
-        value: what ``yaml.safe_load`` gave.
+        value: what ``parse_yaml`` gave.
         key: where it stands, e.g. ``"subjects.s1.runs[0].split"``; empty for the whole file.
         file: the YAML file; paths in it are relative to its folder.
     """
@@ -121,9 +121,11 @@ def read_yaml(file: Path) -> YamlNode:
     """The whole of a YAML file; raises CorpusError where it is missing or cannot be parsed."""
     import yaml
 
+    from brain_tuning.strict_yaml import parse_yaml
+
     if not file.is_file():
         raise CorpusError("no such file", where=file, expected="a description of the data in YAML")
     try:
-        return YamlNode(yaml.safe_load(file.read_text(encoding="utf-8")), "", file)
+        return YamlNode(parse_yaml(file.read_text(encoding="utf-8")), "", file)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise CorpusError(f"the YAML cannot be parsed: {error}", where=file) from error

@@ -16,10 +16,10 @@ EXIT_INTERRUPTED = 130
 
 
 def run_command(command: Callable[[], object]) -> int:
-    """Run a command; turn our errors into one line on standard error.
+    """Run a command; turn our errors, and forbidden files, into one line on standard error.
 
     Returns:
-        0, 2 for an error of ours, or 130 after Ctrl-C.
+        0, 2 for such an error, or 130 after Ctrl-C.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for noisy in ("httpx", "httpx2", "datasets", "accelerate", "filelock"):
@@ -28,6 +28,15 @@ def run_command(command: Callable[[], object]) -> int:
         command()
     except BrainTuningError as error:
         print(f"brain-tuning: error: {error}", file=sys.stderr)
+        return EXIT_ERROR
+    except PermissionError as error:
+        # Even to ask whether a file exists is forbidden below some folders; that is no fault of a program's.
+        where = f" [{error.filename}]" if error.filename is not None else ""
+        print(
+            f"brain-tuning: error: {error.strerror}{where}; remedy: ask for the right to read or write there, "
+            "or name another place",
+            file=sys.stderr,
+        )
         return EXIT_ERROR
     except KeyboardInterrupt:
         print(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import threading
@@ -30,6 +31,15 @@ def test_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     assert "interrupted; nothing half-written was left" in capsys.readouterr().err
     with pytest.raises(ZeroDivisionError):  # what is not foreseen is not dressed up
         run_command(lambda: raises(ZeroDivisionError()))
+
+
+def test_a_forbidden_place_is_named_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(lambda: raises(PermissionError(errno.EACCES, "Permission denied", "sealed/x"))) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("brain-tuning: error: Permission denied [sealed/x]; remedy: ask for the right")
+    assert said.count("\n") == 1
+    with pytest.raises(FileNotFoundError):  # a file that we forgot to look for is our own fault
+        run_command(lambda: raises(FileNotFoundError(errno.ENOENT, "No such file", "x")))
 
 
 def test_ctrl_c_waits_for_the_end_of_the_block() -> None:

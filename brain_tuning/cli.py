@@ -116,13 +116,14 @@ def _folder(args: argparse.Namespace) -> None:
 def _print_made(place: Path) -> None:
     from .corpus import open_corpus
 
-    corpus = open_corpus(place)
+    summary = open_corpus(place).summary()
     print(f"corpus: {place}")
-    for subject in corpus.subjects:
-        counts = corpus.ledger(subject).counts()
+    for subject, said in summary["subjects"].items():
+        counts, least = said["voxels"], said["least_covered"]
         lost = ", ".join(f"{n:,} {status}" for status, n in counts.items() if n and status != "ok")
-        print(f"{subject}: {counts['ok']:,} of {sum(counts.values()):,} voxels usable" + f" ({lost})" * bool(lost))
-    for note in corpus.meta["notes"]:
+        print(f"{subject}: {counts['ok']:,} of {said['n_voxels']:,} voxels usable" + f" ({lost})" * bool(lost))
+        print(f"{subject}: least covered is {least['story']}, {least['responses_s']} of {least['audio_s']} s of audio")
+    for note in summary["notes"]:
         print(f"note: {note}")
 
 

@@ -129,6 +129,17 @@ def check_run(run: Run, earlier: Sequence[Run], durations_s: Mapping[str, float]
             )
 
 
+def check_not_a_copy(run: Run, same: Run, where: str) -> None:
+    """Raise CorpusError where the repeat of a story has the very responses of another: its ceiling would be 1."""
+    if run is not same and same_piece(run, same):
+        raise CorpusError(
+            f"the responses are, to the last bit, those of run {same.run}, repeat {same.repeat}",
+            where=where,
+            expected="a measurement of its own for each repeat",
+            remedy="check which file belongs to which repeat; an average over repeats is one run",
+        )
+
+
 def same_piece(one: Run, other: Run) -> bool:
     """Whether two runs measure responses to the same part of a story, on the same grid of TRs."""
     return one.story == other.story and abs(one.onset_s - other.onset_s) < 1e-3 and one.tr_s == other.tr_s

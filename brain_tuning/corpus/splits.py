@@ -54,16 +54,27 @@ def stories_by_split(runs: Iterable[Run]) -> dict[str, list[str]]:
     return {split: list(names) for split, names in found.items()}
 
 
-def check_leaks(runs: Sequence[Run]) -> None:
-    """See to it that no moment of a story is in two splits, whoever heard it.
+def check_leaks(runs: Sequence[Run], audio: Mapping[str, bytes]) -> None:
+    """See to it that no moment of a story is in two splits, whoever heard it, and under whatever name.
 
     Args:
         runs: the runs of all subjects.
+        audio: story -> digest of its waveform.
 
     Raises:
-        CorpusError: runs of different splits cover the same part of a story; a model tuned on one
-            subject's training runs would have heard another's test story.
+        CorpusError: runs of different splits cover the same part of a story, or stories of the same audio; a model
+            tuned on one subject's training runs would have heard another's test story.
     """
+    heard: dict[bytes, Run] = {}
+    for run in runs:
+        other = heard.setdefault(audio[run.story], run)
+        if other.story != run.story and other.split != run.split:
+            raise CorpusError(
+                f"the audio of {run.story} ({run.split}) is that of {other.story} ({other.split})",
+                where=f"subject {run.subject}",
+                expected="audio in one split only, for all subjects",
+                remedy="give both the same name, or check which file belongs to which story",
+            )
     spans = sorted({(run.story, run.onset_s, run.end_s, run.split, run.subject) for run in runs})
     # Per story and split, the end of the latest span so far; spans come in order of their start.
     latest: dict[tuple[str, str], tuple[float, str]] = {}

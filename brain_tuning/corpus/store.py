@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -272,12 +272,28 @@ class Corpus:
             "n_voxels": self.n_voxels(subject),
             "tr_s": sorted({run.tr_s for run in runs}),
             "hours": {split: round(value, 3) for split, value in hours.items()},
+            "least_covered": self._least_covered(runs),
             "voxels": self.ledger(subject).counts(),
             "regions": {name: len(voxels) for name, voxels in self.regions(subject).items()},
             "n_noise_ceiling": int(known.size),
             "noise_ceiling_quantiles": dict(
                 zip(("q05", "q25", "q50", "q75", "q95"), (round(float(q), 3) for q in quantiles), strict=False)
             ),
+        }
+
+    def _least_covered(self, runs: Sequence[Run]) -> dict[str, Any]:
+        """The story of whose audio the smallest share has responses: a wrong TR, or the wrong audio, shows here."""
+        spans: dict[str, tuple[float, float]] = {}
+        for run in runs:
+            start, stop = spans.get(run.story, (run.onset_s, run.end_s))
+            spans[run.story] = (min(start, run.onset_s), max(stop, run.end_s))
+        durations_s = {name: self.n_samples(name) / SAMPLING_RATE_HZ for name in spans}
+        covered_s = {name: min(stop, durations_s[name]) - max(start, 0.0) for name, (start, stop) in spans.items()}
+        story = min(spans, key=lambda name: covered_s[name] / durations_s[name])
+        return {
+            "story": story,
+            "responses_s": round(max(0.0, covered_s[story]), 1),
+            "audio_s": round(durations_s[story], 1),
         }
 
     def _table(self, name: str) -> pa.Table:

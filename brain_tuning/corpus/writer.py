@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -77,14 +78,14 @@ def write_corpus(
         raise CorpusError("unknown bold_dtype", where=bold_dtype, expected=" or ".join(BOLD_DTYPES))
     destination = Path(destination)
     with whole_folder(destination, overwrite=overwrite, marker="corpus.json") as folder:
-        durations_s = _write_stories(folder, stories)
+        durations_s, audio = _write_stories(folder, stories)
         all_runs: list[Run] = []
         names: list[str] = []
         for subject in tqdm(subjects, desc="subjects", unit="subject", disable=None):
             checks.check_subject_name(subject.subject, names)
             names.append(subject.subject)
             all_runs += _write_subject(folder, subject, durations_s, bold_dtype)
-        check_leaks(all_runs)
+        check_leaks(all_runs, audio)
         description = {
             "format": FORMAT,
             "version": VERSION,
@@ -106,18 +107,20 @@ def write_corpus(
     return destination
 
 
-def _write_stories(folder: Path, stories: Iterable[StoryInput]) -> dict[str, float]:
-    """Write ``stories``; returns the duration in s by story."""
+def _write_stories(folder: Path, stories: Iterable[StoryInput]) -> tuple[dict[str, float], dict[str, bytes]]:
+    """Write ``stories``; returns the duration in s, and a digest of the waveform, by story."""
     import pyarrow as pa
 
     schema = tables.stories_schema()
     durations_s: dict[str, float] = {}
+    digests: dict[str, bytes] = {}
     with tables.TableWriter(folder / "stories", schema) as writer:
         for story in tqdm(stories, desc="stories", unit="story", disable=None):
             checks.check_story_name(story.name, durations_s)
             audio = checks.story_audio(story)
             duration_s = len(audio) / SAMPLING_RATE_HZ
             durations_s[story.name] = duration_s
+            digests[story.name] = _digest(audio)
             row = {
                 "story": story.name,
                 "audio": {"bytes": encode_flac(audio), "path": f"{story.name}.flac"},
@@ -128,7 +131,11 @@ def _write_stories(folder: Path, stories: Iterable[StoryInput]) -> dict[str, flo
             writer.write({key: pa.array([row[key]], schema.field(key).type) for key in schema.names})
     if not durations_s:
         raise CorpusError("a corpus without stories", where=folder.name, expected="at least one story")
-    return durations_s
+    return durations_s, digests
+
+
+def _digest(values: np.ndarray) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(values), digest_size=16).digest()
 
 
 def _intervals(story: str, tier: str, intervals: Sequence[Interval], duration_s: float) -> list[dict[str, object]]:
@@ -147,10 +154,10 @@ def _write_subject(folder: Path, given: SubjectInput, durations_s: Mapping[str, 
     ledger = examine(((f"story {run.story} run {run.run}", values) for run, values in responses), given.excluded)
     if not ledger.usable.size:
         raise CorpusError(
-            "no voxel can be used",
+            f"no voxel can be used; the first one is {ledger.status[0]} ({ledger.reason[0]})",
             where=f"subject {subject}",
             expected="at least one that is finite and varies in every run",
-            remedy=f"the first one: {ledger.status[0]}, {ledger.reason[0]}",
+            remedy="leave out the run that spoils them, or mend its file",
         )
     ceiling = _noise_ceiling(given, responses, ledger)
     tables.write_table(
@@ -168,6 +175,7 @@ def _label(run: Run) -> str:
 
 def _write_bold(folder: Path, given: SubjectInput, durations_s: Mapping[str, float], bold_dtype: str) -> list[Run]:
     runs: list[Run] = []
+    written: dict[bytes, Run] = {}
     schema = tables.bold_schema(given.n_voxels, bold_dtype)
     with tables.TableWriter(folder / f"bold-{given.subject}", schema) as writer:
         for one in tqdm(given.runs, desc=f"runs of {given.subject}", unit="run", disable=None, leave=False):
@@ -186,6 +194,7 @@ def _write_bold(folder: Path, given: SubjectInput, durations_s: Mapping[str, flo
                 one.trim,
             )
             checks.check_run(run, runs, durations_s, where)
+            checks.check_not_a_copy(run, written.setdefault(_digest(bold), run), where)
             writer.write(tables.bold_batch(schema, run.story, run.run, run.repeat, bold))
             runs.append(run)
     if not runs:

@@ -68,7 +68,8 @@ class ReportContext:
             ``subject``, ``region``, ``model``, ``r``, ``r_normalised``, ``ceiling``, ``n_voxels`` and, where a
             simulator knows it, ``truth`` (the true ceiling). None and NaN both mean "could not be estimated".
             With a ``layer``, a model is compared with the untuned one of that layer (``"untuned@9"``); with a
-            ``tuned_on`` of None it is a baseline, and compared with none.
+            ``tuned_on`` of None it is a baseline, and compared with none. What was tested stands in ``p``,
+            ``n_significant``, ``difference``, ``p_difference``, ``n_better`` and ``n_worse``.
         maps: one for each subject.
         facts: corpus, split, seeds, versions, seconds...: name -> text or number.
         ledger: one mapping for each subject: ``subject`` and the number of voxels that are ``ok``, ``nan``,

@@ -18,7 +18,7 @@ from .context import ReportContext
 from .drawings import Drawing, drawings_of
 from .images import inline_svg, save_figure
 from .results import MIN_BASE_R, gather, models_of, twins_of
-from .tables import headlines_of, ledger_lines, table_row
+from .tables import headlines_of, ledger_lines, lines_of_tests, table_row
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -111,6 +111,7 @@ def _page_values(context: ReportContext) -> dict[str, Any]:
         },
         "has_truth": any(result.truth for results in by_subject.values() for result in results),
         "headlines": headlines_of([result for results in by_subject.values() for result in results], twins),
+        "tests": lines_of_tests(context.rows),
         "facts": {
             name: f"{fact:.6g}" if isinstance(fact, float) else str(fact) for name, fact in context.facts.items()
         },

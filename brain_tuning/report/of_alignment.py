@@ -8,13 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from brain_tuning.analysis.grid import table_rows
 from brain_tuning.errors import BrainTuningError
 
 from .context import Curve, ReportContext
 from .html import write_report
 
 #: of a document of results, what a report needs
-_NEEDED = ("subject", "rows", "corpus", "settings", "models", "versions")
+_NEEDED = ("subject", "rows", "comparisons", "corpus", "settings", "models", "versions")
 _RESULTS, _METRICS, _RUN = "results.json", "metrics.jsonl", "run.json"
 _SIMULATED = "Simulated data: no number here says anything about a brain."
 _SURROGATE = "The audio is not the recording that the subjects heard."
@@ -79,7 +80,7 @@ def context_of(results: Sequence[Mapping[str, Any]], *, title: str | None = None
         if not any(result["settings"]["cross_validate"] for result in results)
         else "Encoding models judged by cross-validation",
         warnings=list(dict.fromkeys(notes)),
-        rows=[row for result in results for row in result["rows"]],
+        rows=[row for result in results for row in table_rows(result)],
         facts=_facts(results, names),
         ledger=[{"subject": result["subject"], **result["corpus"]["ledger"]} for result in results],
     )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from brain_tuning.cortex.regions import GROUP
 from brain_tuning.errors import BrainTuningError
 
 from .context import UNTUNED
@@ -24,6 +25,7 @@ class RegionResult:
         r, r_normalised: by model; NaN where it could not be estimated, absent where there is no row.
         ceiling, truth: estimated and true noise ceiling; more than one value where the models' rows differ.
         n_voxels: likewise.
+        tuned_on: by model, whose responses it was tuned on; absent where that is not said.
     """
 
     subject: str
@@ -33,6 +35,7 @@ class RegionResult:
     ceiling: tuple[float, ...]
     truth: tuple[float, ...]
     n_voxels: tuple[int, ...]
+    tuned_on: Mapping[str, str] = field(default_factory=dict)
 
     def gain(self, model: str, untuned: str) -> float:
         """``r(model) - r(untuned)``; NaN if either is missing."""
@@ -42,6 +45,10 @@ class RegionResult:
         """``100 gain / r(untuned)``; NaN where the untuned r is below ``MIN_BASE_R``."""
         base = self.r.get(untuned, math.nan)
         return 100 * self.gain(model, untuned) / base if base >= MIN_BASE_R else math.nan
+
+    def is_transfer(self, model: str) -> bool:
+        """Whether the model was tuned on somebody else's responses."""
+        return self.tuned_on.get(model, self.subject) not in (self.subject, GROUP)
 
 
 def as_number(value: Any) -> float:
@@ -122,6 +129,7 @@ def gather(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[RegionResult]]:
             n_voxels=tuple(
                 dict.fromkeys(int(row["n_voxels"]) for row in ordered.values() if row.get("n_voxels") is not None)
             ),
+            tuned_on={model: str(row["tuned_on"]) for model, row in ordered.items() if row.get("tuned_on")},
         )
         gathered.setdefault(subject, []).append(result)
     return gathered

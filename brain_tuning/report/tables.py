@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import product
 from statistics import median
 from typing import Any
 
@@ -46,17 +47,48 @@ def _decimals(value: float, sign: str = "") -> str:
 
 
 def headlines_of(results: Sequence[RegionResult], twins: Mapping[str, str]) -> list[dict[str, Any]]:
-    """For each tuned model, how many pairs of subject and region rose, and the median change."""
+    """For each tuned model, how many pairs of subject and region rose, and the median change.
+
+    Subjects on whom a model was not tuned are counted apart.
+    """
     headlines = []
-    for model, untuned in twins.items():
-        gains = [gain for result in results if math.isfinite(gain := result.gain(model, untuned))]
-        if gains:
-            n_up = sum(gain > 0 for gain in gains)
+    for (model, untuned), transfer in product(twins.items(), (False, True)):
+        of_kind = [result for result in results if result.is_transfer(model) == transfer]
+        gains = {(result.subject, result.region): result.gain(model, untuned) for result in of_kind}
+        found = {key: gain for key, gain in gains.items() if math.isfinite(gain)}
+        if found:
             headlines.append(
-                {"model": model, "untuned": untuned, "median": _decimals(median(gains), "+"), "n_up": n_up,
-                 "n": len(gains)}
-            )  # fmt: skip
+                {
+                    "model": f"{model}, on other subjects than it was tuned on" if transfer else model,
+                    "untuned": untuned,
+                    "median": _decimals(median(found.values()), "+"),
+                    "n_up": sum(gain > 0 for gain in found.values()),
+                    "n": len(found),
+                    "n_subjects": len({subject for subject, _ in found}),
+                }
+            )
     return headlines
+
+
+def lines_of_tests(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Texts of the tests of each subject, region and model that was tested; none where nothing was."""
+    keys = ("p", "n_significant", "difference", "p_difference", "n_better", "n_worse")
+    return [
+        {
+            **{key: str(row[key]) for key in ("subject", "region", "model")},
+            **{key: _tested(row.get(key), key) for key in keys},
+        }
+        for row in rows
+        if row.get("p") is not None or row.get("p_difference") is not None
+    ]
+
+
+def _tested(value: Any, key: str) -> str:
+    if value is None:
+        return _MISSING
+    if key.startswith("n_"):
+        return f"{int(value):,}"
+    return _decimals(float(value), "+") if key == "difference" else f"{float(value):.2g}"
 
 
 def ledger_lines(ledger: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:

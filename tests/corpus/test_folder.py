@@ -48,7 +48,7 @@ def root(tmp_path: Path) -> Path:
     root = tmp_path / "data"
     root.mkdir()
     soundfile.write(root / "wood.flac", np.zeros(16_000 * 60), 16_000)
-    soundfile.write(root / "wind.wav", np.zeros(16_000 * 60), 16_000)
+    soundfile.write(root / "wind.wav", np.full(16_000 * 60, 0.25), 16_000)
     np.savez(root / "s1.npz", wood=BOLD, wind=BOLD + 1, wind2=BOLD * 2)
     lines = ["LATL,RATL,LIFG", *(",".join(map(str, row)) for row in BOLD.tolist())]
     (root / "02.csv").write_text("\n".join(lines) + "\n")

@@ -10,6 +10,9 @@ from brain_tuning.corpus.schema import Run
 from brain_tuning.corpus.splits import assign_splits, check_leaks, stories_by_split
 from brain_tuning.errors import CorpusError
 
+#: story -> digest of its waveform
+AUDIO = {"a": b"1", "b": b"2", "a again": b"1"}
+
 
 def _run(story: str, split: str, first_tr: int, n_trs: int, subject: str = "s1") -> Run:
     return Run(subject, story, 0, 0, split, 2.0, 2.0 * first_tr, n_trs, 0)
@@ -38,12 +41,20 @@ def test_stories_by_split_keeps_the_order() -> None:
 
 
 def test_touching_pieces_are_allowed() -> None:
-    check_leaks([_run("a", "train", 0, 10), _run("a", "test", 10, 10), _run("a", "train", 20, 10)])
+    check_leaks([_run("a", "train", 0, 10), _run("a", "test", 10, 10), _run("a", "train", 20, 10)], AUDIO)
 
 
 def test_another_subjects_test_story_is_a_leak() -> None:
     with pytest.raises(CorpusError, match=r"6.0 to 20.0 s of the story are in .*\[a\]; expected a part of a story"):
-        check_leaks([_run("a", "train", 0, 10), _run("a", "test", 3, 20, "s2")])
+        check_leaks([_run("a", "train", 0, 10), _run("a", "test", 3, 20, "s2")], AUDIO)
+
+
+def test_the_same_audio_under_another_name_is_a_leak() -> None:
+    train, test = _run("a", "train", 0, 10), _run("a again", "test", 0, 10, "s2")
+    with pytest.raises(CorpusError, match=r"audio of a again \(test\) is that of a \(train\) \[subject s2\]"):
+        check_leaks([train, test], AUDIO)
+    check_leaks([train, _run("a again", "train", 0, 10)], AUDIO)
+    check_leaks([train, _run("b", "test", 0, 10)], AUDIO)
 
 
 pieces = st.tuples(
@@ -63,6 +74,6 @@ def test_leaks_are_found_as_by_comparing_all_pairs(given_pieces: list[tuple[str,
     )
     if leak:
         with pytest.raises(CorpusError, match="of the story are in"):
-            check_leaks(runs)
+            check_leaks(runs, AUDIO)
     else:
-        check_leaks(runs)
+        check_leaks(runs, AUDIO)

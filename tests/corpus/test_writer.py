@@ -197,10 +197,28 @@ def test_a_subject_without_a_usable_voxel_is_refused_with_the_reason(make: Make,
     """One run that is all NaN rules out every voxel."""
     lost = np.full((20, N_VOXELS), np.nan, np.float32)
     subject = subject_input(run_input("wood"), run_input("wind", bold=lost))
-    with pytest.raises(CorpusError, match=r"no voxel can be used \[subject s1\].*the first one: nan, .*wind") as caught:
+    with pytest.raises(
+        CorpusError, match=r"no voxel can be used; the first one is nan \(.*wind.*\) \[subject s1\]"
+    ) as caught:
         make(subjects=[subject])
     assert "at least one that is finite" in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_repeat_that_is_a_copy_of_another_is_refused(make: Make, tmp_path: Path) -> None:
+    """Two equal listenings would have a ceiling of 1."""
+    once = run_input("wood", split="test")
+    with pytest.raises(CorpusError, match=r"to the last bit, those of run 0, repeat 0 \[subject s1.*repeat 1\]"):
+        make(subjects=[subject_input(once, run_input("wood", split="test", repeat=1))])
+    assert list(tmp_path.iterdir()) == []
+    make(subjects=[subject_input(once, run_input("wood", split="test", repeat=1, bold=once.bold + 1))])
+
+
+def test_the_story_with_least_responses_is_named(make: Make) -> None:
+    """TRs of a tenth of what they should be pass every other check."""
+    short = run_input("wind", tr_s=0.2)
+    summary = open_corpus(make(subjects=[subject_input(run_input("wood"), short)])).summary()
+    assert summary["subjects"]["s1"]["least_covered"] == {"story": "wind", "responses_s": 3.0, "audio_s": 40.0}
 
 
 @pytest.mark.parametrize("name", ["all", "ALL"])

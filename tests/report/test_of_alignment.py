@@ -30,6 +30,7 @@ def document(subject: str = "s1", **changes: Any) -> dict[str, Any]:
             "split": {"train": ["a"], "validation": [], "test": ["b"]},
             "ledger": {"ok": 4, "nan": 1, "constant": 0, "excluded": 0},
         },
+        "comparisons": [],
         "settings": {"delays_trs": [1, 2], "cross_validate": 0},
         "models": {"untuned": {"backbone": "lab/base"}, "spectrum": {"baseline": "spectrum"}},
         "notes": [],
@@ -102,6 +103,33 @@ def test_the_page(tmp_path: Path) -> None:
     assert "+100.0 %" in text
     assert "spectrum, beside" not in text
     assert "s1 AC" in text
+
+
+def test_transfer_is_counted_apart(tmp_path: Path) -> None:
+    """A model tuned on s1, judged on s1 and on s2: two headlines, not one over both."""
+    others = document("s2")
+    others["rows"][1] |= {"tuned_on": "s1", "r": 0.0}
+    for found in (document(), others):
+        written(tmp_path / "out" / found["subject"], found)
+    text = " ".join(write_report_of([tmp_path / "out"], tmp_path / "page.html").read_text().split())
+    assert '<dt>tuned-AC, beside untuned</dt> <dd class="big">+0.125</dd>' in text
+    apart = "tuned-AC, on other subjects than it was tuned on, beside untuned"
+    assert f'<dt>{apart}</dt> <dd class="big">\N{MINUS SIGN}0.125</dd>' in text
+    assert text.count("median change of Pearson r over 1 regions; ") == 2
+
+
+def test_tests_are_shown_where_there_were_any(tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    assert (
+        "No test of significance was made." in write_report_of([written(tmp_path / "a", document())], page).read_text()
+    )
+    compared = {"model": "tuned-AC", "region": "AC", "difference": 0.125, "p": 0.004, "n_better": 3, "n_worse": 1}
+    tested = document(comparisons=[compared])
+    tested["rows"][1] |= {"p": 0.02, "n_significant": 4}
+    text = write_report_of([written(tmp_path / "b", tested)], page).read_text()
+    cells = ["AC", "tuned-AC", "0.02", "4", "+0.125", "0.004", "3", "1"]
+    assert '<tr><th scope="row">s1</th>' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>" in text
+    assert "No test of significance was made." not in text
 
 
 @pytest.mark.parametrize(

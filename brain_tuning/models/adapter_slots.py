@@ -51,16 +51,16 @@ class AdapterSlots(PreTrainedModel if TYPE_CHECKING else object):  # type: ignor
             **described: what to remember of it (subject, roi, ...), plain values.
 
         Raises:
-            AdapterError: the name is taken or not usable, other LoRA settings are in force, or ``voxels`` has
-                another length.
+            AdapterError: the name is taken or not usable, other LoRA settings are in force, there is no voxel, or
+                ``voxels`` has another length or holds what is no column.
         """
         if voxels is not None and np.shape(voxels) != (n_voxels,):
             raise AdapterError(f"voxels has shape {np.shape(voxels)}", where=name, expected=f"({n_voxels},)")
+        columns = _columns(np.arange(n_voxels) if voxels is None else voxels, name)
         self._checked(name, lora)
         self._attach(name)
         head = self.new_head(n_voxels)
-        if voxels is not None:
-            head.voxels.copy_(torch.as_tensor(voxels, dtype=torch.int32))
+        head.voxels.copy_(columns)
         self._keep(name, head, {"n_voxels": n_voxels, **described})
 
     def add_group(
@@ -86,14 +86,15 @@ class AdapterSlots(PreTrainedModel if TYPE_CHECKING else object):  # type: ignor
         Raises:
             AdapterError: as :meth:`add_adapter`, or the heads cannot be shared.
         """
+        predicted = {subject: _columns(columns, f"{name}, {subject}") for subject, columns in voxels.items()}
         self._checked(name, lora)
         heads = {}
-        for subject, columns in voxels.items():
+        for subject, columns in predicted.items():
             heads[subject] = self.new_head(len(columns))
-            heads[subject].voxels.copy_(torch.as_tensor(columns, dtype=torch.int32))
+            heads[subject].voxels.copy_(columns)
         head = GroupHead(heads, readout)
         self._attach(name)
-        sizes = {subject: len(columns) for subject, columns in voxels.items()}
+        sizes = {subject: len(columns) for subject, columns in predicted.items()}
         self._keep(name, head, {"subjects": sizes, "readout": readout, **described})
 
     def split_group(self, names: Mapping[str, tuple[str, str]]) -> None:
@@ -288,3 +289,21 @@ class AdapterSlots(PreTrainedModel if TYPE_CHECKING else object):  # type: ignor
         if name is None:
             raise AdapterError("the model has no adapter yet", remedy="call add_adapter or load a tuned model")
         return self.heads[name]  # type: ignore[return-value]
+
+
+def _columns(voxels: Any, where: str) -> torch.Tensor:
+    """Columns of a subject's responses as a head keeps them, (n_voxels,), int32.
+
+    Raises:
+        AdapterError: there is none, or they are no numbers of columns.
+    """
+    columns = np.asarray(voxels)
+    whole = columns.ndim == 1 and columns.dtype.kind in "iu"
+    if not whole or not len(columns) or columns.min() < 0 or columns.max() >= 2**31:
+        raise AdapterError(
+            f"the voxels to predict are {columns.dtype} of shape {columns.shape}"
+            + (f", from {columns.min()} to {columns.max()}" if columns.size else ""),
+            where=where,
+            expected="at least one column of the responses, counted from 0",
+        )
+    return torch.as_tensor(columns.astype(np.int32))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,14 +30,23 @@ def lora_config(backbone: PreTrainedModel, lora: dict, layers: Sequence[int]) ->
         layers: that carry adapters.
 
     Raises:
-        AdapterError: an unknown key, no target, or one that LoRA cannot reach in this family.
+        AdapterError: an unknown key, a number out of range, no target, or one that LoRA cannot reach in this family.
     """
     unknown = sorted(set(lora) - set(LORA_KEYS))
     if unknown:
         raise AdapterError(f"unknown LoRA key {unknown[0]!r}", expected=f"some of {', '.join(LORA_KEYS)}")
+    numbers = {key: lora[key] for key in LORA_KEYS[:3] if key in lora}
+    rank, alpha, dropout = (numbers.get(key, usual) for key, usual in zip(LORA_KEYS, (1, 1, 0), strict=False))
+    fits = all(isinstance(value, int | float) and not isinstance(value, bool) for value in numbers.values())
+    if not (fits and isinstance(rank, int) and rank >= 1 and 0 < alpha < math.inf and 0 <= dropout < 1):
+        raise AdapterError(
+            f"the LoRA settings are {numbers}",
+            expected="r of at least 1, lora_alpha above 0, lora_dropout from 0 to below 1",
+            remedy="leave lora out to tune the backbone itself",
+        )
     family = family_of(backbone.config)
     allowed = list(family.lora_targets.values())
-    if not lora.get("target_modules"):
+    if not lora.get("target_modules") or isinstance(lora["target_modules"], str):
         raise AdapterError("the LoRA settings name no target_modules", expected=f"some of {', '.join(allowed)}")
     targets = family.target_names(lora["target_modules"])
     wrong = sorted(set(targets) - set(allowed))
@@ -105,9 +115,16 @@ def merged_state_dict(backbone: nn.Module, adapter: str | Mapping[str, float] | 
     Args:
         backbone: with adapters attached.
         adapter: the one that is merged; or adapter -> weight, e.g. halves for the mean of two; None for none.
+
+    Raises:
+        AdapterError: there is no such adapter.
     """
     weights = {adapter: 1.0} if isinstance(adapter, str) else dict(adapter or {})
     tuned = tuner_layers(backbone)
+    known = sorted({name for module in tuned.values() for name in module.lora_A})
+    for name in weights:
+        if tuned and name not in known:
+            raise AdapterError(f"there is no adapter {name!r}", expected=f"one of {', '.join(known) or '(none)'}")
     plain: dict[str, torch.Tensor] = {}
     for key, value in backbone.state_dict().items():
         if ".lora_" in key:
@@ -128,6 +145,8 @@ def merged_state_dict(backbone: nn.Module, adapter: str | Mapping[str, float] | 
 def mixed(backbone: nn.Module, names: Sequence[str]) -> Iterator[None]:
     """For a while, give each window of a batch an adapter of its own.
 
+    No layer is checkpointed meanwhile: backward would compute it again when this is over, with the active adapter.
+
     Args:
         backbone: with these adapters attached.
         names: adapter of each window, in the batch's order; ``"__base__"`` for none.
@@ -139,11 +158,16 @@ def mixed(backbone: nn.Module, names: Sequence[str]) -> Iterator[None]:
     hooks = [
         module.register_forward_pre_hook(name_them, with_kwargs=True) for module in tuner_layers(backbone).values()
     ]
+    checkpointed = [module for module in backbone.modules() if getattr(module, "gradient_checkpointing", False)]
+    for module in checkpointed:
+        module.gradient_checkpointing = False  # type: ignore[assignment]
     try:
         yield
     finally:
         for hook in hooks:
             hook.remove()
+        for module in checkpointed:
+            module.gradient_checkpointing = True  # type: ignore[assignment]
 
 
 def audit_gradients(backbone: nn.Module, name: str, output: Callable[[], torch.Tensor], *, reread: bool = True) -> int:

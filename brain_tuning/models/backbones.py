@@ -10,16 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import HFValidationError, StrictDataclassError
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, Wav2Vec2FeatureExtractor
 from transformers.initialization import no_init_weights
 
+from brain_tuning.corpus.schema import SAMPLING_RATE_HZ
 from brain_tuning.errors import AdapterError, BackboneError
 
-from .families import family_of, quiet_config
+from .families import FAMILIES, family_of, quiet_config
 from .published_json import check_config
 from .published_private import without_tokens
 
 _BUNDLED_FOLDER = Path(__file__).parent / "bundled"
+_PREPROCESSOR = "preprocessor_config.json"
 
 #: Hub-style id -> folder inside this package.
 BUNDLED = {"brain-tuning/wavlm-tiny-espeak": _BUNDLED_FOLDER / "wavlm-tiny-espeak"}
@@ -85,7 +88,19 @@ def find_backbone_config(
             ) from None
         return None
     except ValueError as error:
-        raise _not_loaded(name) from error
+        place = Path(backbone_location(name))
+        if isinstance(error, HFValidationError) or (place.is_dir() and not (place / "config.json").is_file()):
+            raise _not_loaded(name) from error
+        raise BackboneError(
+            "transformers does not know what kind of model this is",
+            where=f"{name}: config.json",
+            expected=f"a model_type that is one of {', '.join(FAMILIES)}",
+            remedy="choose another --backbone, e.g. microsoft/wavlm-base-plus",
+        ) from error
+    except StrictDataclassError as error:
+        raise BackboneError(
+            f"config.json describes no model ({error})", where=name, remedy="download it again, or use another backbone"
+        ) from error
     try:
         check_config(config.to_dict(), name, "config.json")
     except AdapterError as error:
@@ -95,6 +110,13 @@ def find_backbone_config(
 
 
 def _not_loaded(name: str) -> BackboneError:
+    if Path(name).is_dir():
+        return BackboneError(
+            "the folder holds no config.json that can be read",
+            where=name,
+            expected="a model as transformers saves it",
+            remedy="check the path, or download the model again",
+        )
     return BackboneError(
         "the backbone cannot be loaded",
         where=name,
@@ -138,15 +160,50 @@ def expects_normalised_input(name: str, revision: str | None = None) -> bool:
 
     Returns:
         ``do_normalize`` of its preprocessor_config.json; if that says nothing, what its family is used to.
+
+    Raises:
+        BackboneError: as :func:`load_backbone_config`; also if the file is there, but does not say it legibly, or is
+            of a backbone for another sampling rate.
     """
-    usual = family_of(load_backbone_config(name, revision)).normalise_input
+    config = load_backbone_config(name, revision)
+    usual = family_of(config).normalise_input(config)
+    commit = "main" if name in BUNDLED else revision or "main"
     try:
-        said, _ = Wav2Vec2FeatureExtractor.get_feature_extractor_dict(
-            backbone_location(name), revision="main" if name in BUNDLED else revision or "main"
+        said, _ = Wav2Vec2FeatureExtractor.get_feature_extractor_dict(backbone_location(name), revision=commit)
+    except OSError as error:
+        if not _is_at_hand(backbone_location(name), _PREPROCESSOR, commit):
+            return usual
+        raise _unclear_preprocessor(name, "it is not JSON") from error
+    rate = said.get("sampling_rate", SAMPLING_RATE_HZ)
+    if rate != SAMPLING_RATE_HZ:
+        raise BackboneError(
+            f"the backbone was trained on audio of {rate} Hz",
+            where=f"{name}: {_PREPROCESSOR}",
+            expected=f"{SAMPLING_RATE_HZ} Hz, as corpora hold",
+            remedy="choose another --backbone",
         )
-    except OSError:
-        return usual
-    return bool(said.get("do_normalize", usual))
+    normalise = said.get("do_normalize", usual)
+    if not isinstance(normalise, bool):
+        raise _unclear_preprocessor(name, f"do_normalize is {normalise!r}")
+    return normalise
+
+
+def _is_at_hand(place: str, file: str, revision: str) -> bool:
+    """Whether a folder, or the cache of a Hub repository, has a file."""
+    if Path(place).is_dir():
+        return (Path(place) / file).is_file()
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(place, file, revision=revision), str)
+
+
+def _unclear_preprocessor(name: str, why: str) -> BackboneError:
+    return BackboneError(
+        f"{_PREPROCESSOR} does not say whether the backbone's input is normalised ({why})",
+        where=name,
+        expected='a JSON object with "do_normalize": true or false',
+        remedy="download or correct it",
+    )
 
 
 def load_backbone(
@@ -184,6 +241,13 @@ def load_backbone(
             remedy="download it again",
         ) from None
     backbone, report = loaded
+    if getattr(backbone, "_hf_peft_config_loaded", False):
+        raise BackboneError(
+            "the backbone has an adapter on top of it, which transformers has loaded with it",
+            where=f"{name}: adapter_config.json",
+            expected="the plain weights of an encoder",
+            remedy="merge the adapter into the weights, or remove adapter_config.json",
+        )
     if report["missing_keys"]:
         raise BackboneError(
             f"{len(report['missing_keys'])} weights are missing from the backbone's checkpoint",
@@ -226,7 +290,7 @@ def _n_values(model: PreTrainedModel) -> int:
 def _checkpoint_bytes(place: str, revision: str, hub: Mapping[str, Any]) -> int | None:
     """Size of a checkpoint of one file, which is not fetched; None if it cannot be told."""
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.errors import HfHubHTTPError
 
     for file in ("model.safetensors", "pytorch_model.bin"):
         if Path(place).is_dir():

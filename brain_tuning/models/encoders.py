@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from brain_tuning.errors import TimingError
 from brain_tuning.timing import FrameGrid
 
 from . import whisper_mel
@@ -41,14 +42,17 @@ def convolution_grid(config: Any, sampling_rate_hz: int) -> FrameGrid:
     return FrameGrid(sampling_rate_hz, hop, field)
 
 
-def projected(backbone: Any, stem_output: torch.Tensor) -> torch.Tensor:
-    projected = backbone.feature_projection(stem_output)
-    return projected[0] if isinstance(projected, tuple) else projected  # HuBERT gives the one, the others two
-
-
 def enter_wav2vec2(backbone: Any, stem_output: torch.Tensor) -> torch.Tensor:
+    hidden, _ = backbone.feature_projection(stem_output)
+    return positioned(backbone, hidden)
+
+
+def enter_hubert(backbone: Any, stem_output: torch.Tensor) -> torch.Tensor:
+    return positioned(backbone, backbone.feature_projection(stem_output))
+
+
+def positioned(backbone: Any, hidden: torch.Tensor) -> torch.Tensor:
     # Neither SpecAugment nor LayerDrop is here: the one refuses short windows, the other moves the layers.
-    hidden = projected(backbone, stem_output)
     encoder = backbone.encoder
     hidden = hidden + encoder.pos_conv_embed(hidden)
     if not backbone.config.do_stable_layer_norm:
@@ -93,7 +97,8 @@ def prepare_conformer(backbone: Any) -> None:
 
 
 def enter_conformer(backbone: Any, stem_output: torch.Tensor) -> torch.Tensor:
-    return backbone.encoder.dropout(projected(backbone, stem_output))
+    hidden, _ = backbone.feature_projection(stem_output)
+    return backbone.encoder.dropout(hidden)
 
 
 def run_conformer(backbone: Any, hidden: torch.Tensor, first: int, stop: int) -> torch.Tensor:
@@ -113,6 +118,15 @@ def encoder_layers(backbone: Any) -> nn.ModuleList:
 
 
 def whisper_stem(backbone: Any, windows: torch.Tensor) -> torch.Tensor:
+    n_samples, grid = windows.shape[1], whisper_grid(backbone.config, whisper_mel.SAMPLING_RATE_HZ)
+    grid.check_length(n_samples, parts="windows", to_shorten="the windows")
+    if n_samples < grid.shortest_samples:
+        raise TimingError(
+            "a window is too short for a spectrum",
+            where=f"{n_samples} samples",
+            expected=f"at least {grid.shortest_samples} samples, which give one frame",
+            remedy="use longer windows",
+        )
     mel = whisper_mel.log_mel(windows, backbone.num_mel_bins).to(backbone.conv1.weight.dtype)
     hidden = functional.gelu(backbone.conv1(mel))
     return functional.gelu(backbone.conv2(hidden)).transpose(1, 2)

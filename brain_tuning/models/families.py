@@ -41,7 +41,7 @@ class Family:
         quiet: config values that switch off SpecAugment, LayerDrop and dropout.
         padding_is_exact: whether features of a padded window with an attention mask are those of the window alone.
         why_padding_changes: said when a padded batch is refused.
-        normalise_input: whether its checkpoints expect windows of zero mean and unit variance, unless their
+        normalise_input: whether a checkpoint expects windows of zero mean and unit variance, unless its
             preprocessor_config.json says otherwise.
         prepare: makes a freshly built backbone ready for LoRA, in place.
         whole_path: class of the model that is published; None if the backbone is all of it.
@@ -59,7 +59,7 @@ class Family:
     quiet: Mapping[str, object]
     padding_is_exact: Callable[[Any], bool]
     why_padding_changes: str
-    normalise_input: bool
+    normalise_input: Callable[[Any], bool]
     prepare: Callable[[Any], object]
     whole_path: str | None = None
     prefixes: tuple[str, ...] = ()
@@ -112,7 +112,7 @@ def _wav2vec2_like(encoder_path: str, **special: Any) -> Family:
         "quiet": _QUIET_WAV2VEC2,
         "padding_is_exact": encoders.layer_norm_stem,
         "why_padding_changes": _NORM_SPANS_TIME,
-        "normalise_input": True,
+        "normalise_input": lambda config: True,
         "prepare": encoders.freeze_feature_encoder,
     }
     return Family(encoder_path, **{**values, **special})
@@ -121,7 +121,11 @@ def _wav2vec2_like(encoder_path: str, **special: Any) -> Family:
 #: transformers' ``model_type`` -> family
 FAMILIES: dict[str, Family] = {
     "wavlm": _wav2vec2_like(
-        "transformers.WavLMModel", run=encoders.run_wavlm, prepare=encoders.prepare_wavlm, normalise_input=False
+        "transformers.WavLMModel",
+        run=encoders.run_wavlm,
+        prepare=encoders.prepare_wavlm,
+        # The large model heard normalised audio in pre-training, base and base+ did not (microsoft/unilm issue 708).
+        normalise_input=encoders.layer_norm_stem,
     ),
     "wav2vec2": _wav2vec2_like("transformers.Wav2Vec2Model"),
     "wav2vec2-conformer": _wav2vec2_like(
@@ -135,7 +139,7 @@ FAMILIES: dict[str, Family] = {
         why_padding_changes="its convolution modules mix each frame with those appended to it",
         prepare=encoders.prepare_conformer,
     ),
-    "hubert": _wav2vec2_like("transformers.HubertModel"),
+    "hubert": _wav2vec2_like("transformers.HubertModel", enter=encoders.enter_hubert),
     "whisper": Family(
         "transformers.models.whisper.modeling_whisper.WhisperEncoder",
         stem=encoders.whisper_stem,
@@ -154,7 +158,7 @@ FAMILIES: dict[str, Family] = {
         },
         padding_is_exact=lambda config: False,
         why_padding_changes="it has no attention mask, so that every frame attends to appended silence",
-        normalise_input=False,
+        normalise_input=lambda config: False,
         prepare=lambda backbone: None,
         whole_path="transformers.WhisperForConditionalGeneration",
         prefixes=("model.encoder.", "encoder."),
@@ -179,7 +183,7 @@ FAMILIES: dict[str, Family] = {
         },
         padding_is_exact=encoders.layer_norm_stem,
         why_padding_changes=_NORM_SPANS_TIME,
-        normalise_input=False,
+        normalise_input=lambda config: False,
         prepare=lambda backbone: backbone.prenet.freeze_feature_encoder(),
         whole_path="transformers.SpeechT5ForSpeechToText",
         prefixes=("speecht5.encoder.",),
@@ -270,10 +274,10 @@ def check_padding(config: PreTrainedConfig, attention_mask: torch.Tensor) -> Non
 
     Args:
         config: of the backbone.
-        attention_mask: (batch, samples), 0 where a window is padded.
+        attention_mask: (batch, samples), 0 where a window is padded at its end.
 
     Raises:
-        BackboneError: something is padded, and the backbone does not bear it.
+        BackboneError: something is padded, and the backbone does not bear it; or it is padded elsewhere.
     """
     family = family_of(config)
     n_padded = int((attention_mask == 0).any(1).sum())
@@ -284,4 +288,11 @@ def check_padding(config: PreTrainedConfig, attention_mask: torch.Tensor) -> Non
             where=f"{config.model_type} {getattr(config, '_name_or_path', '')}".strip(),
             expected="windows of equal length without padding",
             remedy="call the model once for each length",
+        )
+    if bool((attention_mask[:, 1:] != 0).gt(attention_mask[:, :-1] != 0).any()):
+        raise BackboneError(
+            "a window is padded before its end, which would move its frames",
+            where="attention_mask",
+            expected="zeros only after the last sample that counts",
+            remedy="pad windows on the right",
         )

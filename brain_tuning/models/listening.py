@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from brain_tuning.errors import AdapterError
+from brain_tuning.errors import AdapterError, TimingError
 from brain_tuning.timing import WindowPlan
 from brain_tuning.timing.runs import lead_in
 
@@ -65,21 +65,31 @@ class Listening(PreTrainedModel if TYPE_CHECKING else object):  # type: ignore[m
         """The backbone's hidden state at ``config.layer``.
 
         Gradients reach the adapted layers only; what lies below them is computed without, and remembered if there
-        is a ``frozen_cache``.
+        is a ``frozen_cache``. In bfloat16, under autocast or as loaded, it departs from the float32 state by at most
+        5 % of its norm (on small models of every family 0.3 to 1.2 % under autocast, 0.6 to 2.4 % as loaded).
 
         Args:
             windows: (n_windows, n_samples).
             attention_mask: (n_windows, n_samples), 0 where a window is padded at its end.
-            adapter_names: adapter of each window, ``"__base__"`` for none; None is the active one for all.
+            adapter_names: adapter of each window, ``"__base__"`` for none; None is the active one for all. Such a batch
+                is neither compiled nor checkpointed.
 
         Returns:
             (n_windows, frames, width); frames that only padding reaches are zero.
 
         Raises:
-            BackboneError: windows are padded, and padding would change this backbone's features.
+            BackboneError: windows are padded elsewhere than at their end, or padding would change this backbone's
+                features.
+            TimingError: the mask is not of the windows' shape.
+            AdapterError: the names are not one known adapter for each window.
         """
         if adapter_names is not None:
             self._check_names(adapter_names, len(windows))
+        if attention_mask is not None and attention_mask.shape != windows.shape:
+            raise TimingError(
+                f"the attention mask has shape {tuple(attention_mask.shape)}",
+                expected=f"{tuple(windows.shape)}, as the windows have",
+            )
         if attention_mask is not None and bool((attention_mask == 0).any()):
             check_padding(self.backbone.config, attention_mask)
             alone = [
@@ -90,11 +100,14 @@ class Listening(PreTrainedModel if TYPE_CHECKING else object):  # type: ignore[m
             ]
             return nn.utils.rnn.pad_sequence(alone, batch_first=True)
         if adapter_names is not None:
+            # Compiled code would not notice the names: torch.compile does not look again for hooks on modules.
+            run = family_of(self.backbone.config).run
             with adapters.mixed(self.backbone, adapter_names):
-                return self._from_depth(windows, self.config.first_adapted_layer)
-        return self._from_depth(windows, self.config.layer if self.head_only else self.config.first_adapted_layer)
+                return self._from_depth(windows, self.config.first_adapted_layer, run)
+        depth = self.config.layer if self.head_only else self.config.first_adapted_layer
+        return self._from_depth(windows, depth, self._run)
 
-    def _from_depth(self, windows: torch.Tensor, depth: int) -> torch.Tensor:
+    def _from_depth(self, windows: torch.Tensor, depth: int, run: Any) -> torch.Tensor:
         """The hidden state of windows, whose part up to ``depth`` is frozen and may be remembered."""
         config, family = self.config, family_of(self.backbone.config)
         if config.backbone_dropout and self.training:
@@ -103,7 +116,7 @@ class Listening(PreTrainedModel if TYPE_CHECKING else object):  # type: ignore[m
         known = known.to(self.dtype)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.head_only):
             hidden = family.enter(self.backbone, known) if depth == 0 else known
-            return self._run(self.backbone, hidden, depth, config.layer)
+            return run(self.backbone, hidden, depth, config.layer)
 
     def _check_names(self, adapter_names: Sequence[str], n_windows: int) -> None:
         strangers = sorted(set(adapter_names) - set(self.heads) - {"__base__"})

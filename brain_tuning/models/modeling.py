@@ -171,8 +171,9 @@ class BrainWavLMForFMRIEncoding(AdapterSlots, Listening, BrainEncodingPreTrained
             normalise_input=expects_normalised_input(name, pinned),
             **settings,
         )
-        model = cls(config)
+        cls._check(config)
         source = load_backbone(name, config.base_model_revision, dropout=config.backbone_dropout)
+        model = cls(config)
         model.backbone.load_state_dict(source.state_dict(), strict=True)
         return model
 
@@ -265,10 +266,9 @@ class BrainWavLMForFMRIEncoding(AdapterSlots, Listening, BrainEncodingPreTrained
         Returns:
             :class:`FMRIEncodingOutput`.
         """
+        self._check_labels(loss, labels, noise_ceiling)
         if attention_mask is not None:
-            check_padding(self.backbone.config, attention_mask)
-            if isinstance(input_values, torch.Tensor) and input_values.shape == attention_mask.shape:
-                input_values = input_values[attention_mask.bool()] if len(attention_mask) == 1 else input_values
+            input_values = self._unpadded(input_values, attention_mask)
         if frame_to_tr is None:
             if not isinstance(input_values, torch.Tensor) or input_values.numel() != input_values.shape[-1]:
                 raise TimingError(
@@ -297,10 +297,40 @@ class BrainWavLMForFMRIEncoding(AdapterSlots, Listening, BrainEncodingPreTrained
         output = FMRIEncodingOutput(loss=value, prediction=prediction, features=features)
         return output.to_tuple() if return_dict is False else output
 
+    def _unpadded(self, input_values: Any, attention_mask: torch.Tensor) -> Any:
+        """One recording without its padding; what is not padded stays as it is."""
+        if bool((attention_mask != 0).all()):
+            return input_values
+        recording = isinstance(input_values, torch.Tensor) and input_values.numel() == input_values.shape[-1]
+        if not recording or attention_mask.numel() != input_values.numel():
+            raise TimingError(
+                f"an attention mask of shape {tuple(attention_mask.shape)} says what of the input is padded",
+                where="attention_mask",
+                expected="of one recording, (1, n_samples), a mask of that shape; windows are cut without padding",
+                remedy="call the model once for each recording",
+            )
+        check_padding(self.backbone.config, attention_mask.reshape(1, -1))
+        return input_values.reshape(-1)[attention_mask.reshape(-1).bool()]
+
+    def _check_labels(self, loss: str, labels: Any, noise_ceiling: Any) -> None:
+        """Refuse an unknown loss, and responses by subject where one subject is tuned or the other way round."""
+        if labels is None:
+            return
+        if loss not in LOSSES:
+            raise AdapterError(f"unknown loss {loss!r}", expected=f"one of {', '.join(LOSSES)}")
+        head = self.head
+        group = isinstance(head, GroupHead)
+        for what, given in (("labels", labels), ("noise_ceiling", noise_ceiling)):
+            if given is not None and isinstance(given, Mapping) != group:
+                raise AdapterError(
+                    f"{what} of adapter {self.config.default_adapter!r} are {type(given).__name__}",
+                    expected="subject -> tensor, as it is of a group" if group else "a tensor, as it is of one subject",
+                )
+        if isinstance(head, GroupHead) and not labels:
+            raise AdapterError("labels name no subject", expected=f"some of {', '.join(head.subjects)}")
+
     def _loss(self, name: str, prediction: Any, labels: Any, noise_ceiling: Any) -> torch.Tensor:
         """Mean over subjects of the loss, in float32."""
-        if name not in LOSSES:
-            raise AdapterError(f"unknown loss {name!r}", expected=f"one of {', '.join(LOSSES)}")
         if not isinstance(prediction, dict):
             prediction, labels, noise_ceiling = {"": prediction}, {"": labels}, {"": noise_ceiling}
         ceilings = noise_ceiling or {}

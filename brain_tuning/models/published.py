@@ -163,10 +163,12 @@ def plain_model(model: BrainWavLMForFMRIEncoding, weights: Mapping[str, float] |
             None merges the active adapter.
 
     Raises:
-        AdapterError: there is no such adapter, or the model was tuned in full.
+        AdapterError: there is no such adapter, or none is named, or the model was tuned in full.
         BackboneError: the base cannot be loaded.
     """
     config = model.config
+    if weights is not None and not weights:
+        raise AdapterError("no adapter is given a weight", expected="adapter -> weight, or None for the active one")
     strangers = sorted(set(weights or {}) - set(model.heads))
     if strangers or (weights is not None and not config.lora):
         raise AdapterError(

@@ -89,6 +89,15 @@ def test_the_model_audits_itself_on_its_longest_windows(tiny_wavlm: Path) -> Non
         ({**LORA, "target_modules": ["gru_rel_pos_linear"]}, "LoRA cannot go to 'gru_rel_pos_linear' of a wavlm"),
         ({**LORA, "target_modules": []}, "the LoRA settings name no target_modules; expected some of q_proj"),
         ({"r": 4}, "the LoRA settings name no target_modules"),
+        ({**LORA, "target_modules": "q_proj"}, "the LoRA settings name no target_modules; expected some of q_proj"),
+        ({**LORA, "r": 0}, "the LoRA settings are {'r': 0, 'lora_alpha': 4, 'lora_dropout': 0.0}; expected r of at"),
+        ({**LORA, "r": 2.5}, "the LoRA settings are {'r': 2.5,"),
+        ({**LORA, "r": "4"}, "the LoRA settings are {'r': '4',"),
+        ({**LORA, "r": True}, "the LoRA settings are {'r': True,"),
+        ({**LORA, "lora_alpha": 0}, "the LoRA settings are {'r': 2, 'lora_alpha': 0,"),
+        ({**LORA, "lora_alpha": float("nan")}, "the LoRA settings are {'r': 2, 'lora_alpha': nan,"),
+        ({**LORA, "lora_dropout": 1.0}, "lora_alpha above 0, lora_dropout from 0 to below 1; remedy: leave lora out"),
+        ({**LORA, "lora_dropout": -0.1}, "the LoRA settings are {'r': 2, 'lora_alpha': 4, 'lora_dropout': -0.1}"),
     ],
 )
 def test_lora_settings_that_cannot_be_are_refused(lora: dict, text: str) -> None:
@@ -112,6 +121,12 @@ def test_merging_adds_the_delta_of_the_named_adapter_only() -> None:
             assert set(merged) == set(stock_wavlm("group").state_dict())
         assert torch.equal(adapters.merged_state_dict(backbone, name)[key], (base + delta))
     torch.testing.assert_close(adapters.merged_state_dict(backbone, None)[key], base, rtol=0, atol=0)
+
+
+def test_merging_an_adapter_that_is_not_there_is_an_error() -> None:
+    """The plain base would come back, and nobody would notice."""
+    with pytest.raises(AdapterError, match=r"there is no adapter 'b'; expected one of a"):
+        adapters.merged_state_dict(backbone_with(LORA), {"a": 0.5, "b": 0.5})
 
 
 def test_an_adapter_called_like_a_module_is_not_mixed_up_with_the_others() -> None:

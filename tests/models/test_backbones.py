@@ -7,13 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 from model_builders import BUNDLED_NAME
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, WavLMModel
 
 from brain_tuning.errors import BackboneError
+from brain_tuning.models import BrainWavLMForFMRIEncoding
 from brain_tuning.models.backbones import (
     backbone_location,
     bundled_revision,
+    expects_normalised_input,
     load_backbone,
     load_backbone_config,
     pinned_revision,
@@ -67,6 +70,28 @@ def test_a_backbone_that_cannot_be_reached(name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, r"the folder holds no config\.json that can be read \[.*\]; expected a model as transformers saves it"),
+        ("not JSON", r"the folder holds no config\.json that can be read"),
+        (
+            "{}",
+            r"transformers does not know what kind of model this is \[.*: config\.json\]; expected a model_type that",
+        ),
+        (
+            '{"model_type": "nonsense"}',
+            r"transformers does not know what kind of model this is .* one of wavlm, wav2vec2",
+        ),
+    ],
+)
+def test_a_folder_whose_config_names_no_model(tmp_path: Path, text: str | None, said: str) -> None:
+    if text is not None:
+        (tmp_path / "config.json").write_text(text)
+    with pytest.raises(BackboneError, match=said):
+        load_backbone_config(str(tmp_path))
+
+
 def test_a_checkpoint_with_a_missing_weight(tiny_wavlm: Path, copied: Callable[[Path], Path]) -> None:
     folder = copied(tiny_wavlm)
     tensors = load_file(folder / "model.safetensors")
@@ -97,6 +122,54 @@ def test_a_model_that_is_no_speech_encoder(tmp_path: Path) -> None:
         BackboneError, match=r"a model of type 'bert' cannot be brain-tuned: .* \[.*\]; expected one of wavlm"
     ):
         load_backbone(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"num_hidden_layers": "x"}, "config.json describes no model (Validation error for field 'num_hidden_layers'"),
+        ({"hidden_size": -1}, "config.json describes no wavlm model (Trying to create tensor with negative dimension"),
+    ],
+)
+def test_a_config_that_describes_no_model(
+    tiny_wavlm: Path, copied: Callable[[Path], Path], change: dict, text: str
+) -> None:
+    file = copied(tiny_wavlm) / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(BackboneError) as caught:
+        BrainWavLMForFMRIEncoding.from_backbone(str(file.parent), layer=1)
+    assert str(caught.value).startswith(text)
+    assert str(file.parent) in str(caught.value)
+
+
+def test_a_folder_with_an_adapter_on_top_of_its_weights_is_refused(
+    tiny_wavlm: Path, copied: Callable[[Path], Path]
+) -> None:
+    """transformers loads the adapter with the weights, without a word."""
+    folder = copied(tiny_wavlm)
+    config = LoraConfig(target_modules=["intermediate_dense"], init_lora_weights=False)
+    get_peft_model(WavLMModel.from_pretrained(tiny_wavlm), config).save_pretrained(folder)
+    with pytest.raises(BackboneError, match=r"has an adapter on top of it.*copy: adapter_config\.json\]"):
+        BrainWavLMForFMRIEncoding.from_backbone(str(folder), layer=1)
+
+
+@pytest.mark.parametrize("said", ['{"do_normalize": fal', '{"do_normalize": "false"}'])
+def test_an_illegible_preprocessor_config_is_not_passed_over(
+    tiny_wavlm: Path, copied: Callable[[Path], Path], said: str
+) -> None:
+    folder = copied(tiny_wavlm)
+    (folder / "preprocessor_config.json").write_text(said)
+    with pytest.raises(BackboneError, match=r"preprocessor_config\.json does not say whether the backbone's input is"):
+        expects_normalised_input(str(folder))
+    (folder / "preprocessor_config.json").write_text("{}")
+    assert expects_normalised_input(str(folder)) is False
+
+
+def test_a_backbone_for_another_sampling_rate_is_refused(tiny_wavlm: Path, copied: Callable[[Path], Path]) -> None:
+    folder = copied(tiny_wavlm)
+    (folder / "preprocessor_config.json").write_text('{"sampling_rate": 8000, "do_normalize": false}')
+    with pytest.raises(BackboneError, match=r"trained on audio of 8000 Hz \[.*json\]; expected 16000 Hz"):
+        BrainWavLMForFMRIEncoding.from_backbone(str(folder), layer=1)
 
 
 def test_a_checkpoint_with_a_task_head_gives_its_encoder(tiny_wavlm: Path, tmp_path: Path) -> None:

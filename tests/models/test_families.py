@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import ast
 import copy
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from model_builders import shake, story, tr_times, waves
+from safetensors.torch import load_file, save_file
 from tiny_families import CONFIGS, N_LAYERS, WIDTH, save, stock_encoder, whole
 from transformers import PreTrainedModel, WavLMConfig, WhisperFeatureExtractor
 
 from brain_tuning.errors import AdapterError, BackboneError, TimingError
-from brain_tuning.models import BrainWavLMForFMRIEncoding, adapters
-from brain_tuning.models.backbones import load_backbone
+from brain_tuning.models import BrainWavLMForFMRIEncoding, adapters, families
+from brain_tuning.models.backbones import expects_normalised_input, load_backbone
 from brain_tuning.models.families import ROLES, family_named, family_of, hidden_state, quiet_config
 from brain_tuning.models.frozen_cache import FrozenCache
 from brain_tuning.models.wavlm_attention import ProjectedWavLMAttention
@@ -169,12 +173,15 @@ def test_gradient_checkpointing_equals_none(kind: str, tuned: dict[str, BrainWav
 @pytest.mark.parametrize("kind", KINDS)
 @torch.no_grad()
 def test_bfloat16_stays_within_its_bound(kind: str, tuned: dict[str, BrainWavLMForFMRIEncoding]) -> None:
-    """The bound: 5 % of the norm of the hidden states, under autocast as in mixed-precision tuning."""
+    """The bound: 5 % of the norm of the hidden states, under autocast as in mixed-precision tuning and as loaded so."""
     windows = waves(2, 8_000)
     exact = tuned[kind].hidden_state(windows)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        rough = tuned[kind].hidden_state(windows).float()
-    assert 0 < (rough - exact).norm() / exact.norm() < 0.05
+        mixed = tuned[kind].hidden_state(windows)
+    loaded = copy.deepcopy(tuned[kind])
+    loaded.backbone.to(torch.bfloat16)
+    for rough in (mixed, loaded.hidden_state(windows)):
+        assert 0 < (rough.float() - exact).norm() / exact.norm() < 0.05
 
 
 @pytest.mark.slow
@@ -322,6 +329,110 @@ def test_whisper_refuses_windows_longer_than_its_positions(tuned: dict[str, Brai
     model.config.context_s = 40.0
     with pytest.raises(TimingError, match=r"windows of 40.5 s are too long for this encoder.*at most 30 s"):
         model.plan(story(50.0), tr_times(4))
+
+
+@pytest.mark.parametrize(
+    ("n_samples", "text"),
+    [
+        (399, r"a window is too short for a spectrum \[399 samples\]; expected at least 400 samples"),
+        (496_000, r"windows of 31 s are too long for this encoder; expected windows of at most 30 s"),
+    ],
+)
+def test_whisper_refuses_windows_that_it_cannot_hear(
+    n_samples: int, text: str, tuned: dict[str, BrainWavLMForFMRIEncoding]
+) -> None:
+    with pytest.raises(TimingError, match=text):
+        tuned["whisper"].hidden_state(waves(1, n_samples))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_a_preprocessor_config_the_table_says_how_input_is_normalised(
+    kind: str, folders: dict[str, Path], copied: Callable[[Path], Path]
+) -> None:
+    """As pre-trained: WavLM large and all of wav2vec 2.0 and HuBERT heard normalised audio, WavLM base+ did not."""
+    folder = copied(folders[kind])
+    (folder / "preprocessor_config.json").unlink()
+    assert expects_normalised_input(str(folder)) is (kind not in ("wavlm", "whisper", "speecht5"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
+def test_checkpoints_as_they_lie_on_the_hub_are_read(
+    kind: str, file: str, folders: dict[str, Path], copied: Callable[[Path], Path]
+) -> None:
+    """user-pains 25: older names of weight-normalised tensors, a prefix, a task's head, and pickled weights."""
+    expected = load_backbone(str(folders[kind])).state_dict()
+    folder = copied(folders[kind])
+    model = whole(kind)
+    prefix = "" if model.config.is_encoder_decoder else f"{model.base_model_prefix}."
+    tensors = {prefix + key: value.contiguous() for key, value in load_file(folder / "model.safetensors").items()}
+    for new, old in (("original0", "weight_g"), ("original1", "weight_v")):
+        tensors = {key.replace(f"parametrizations.weight.{new}", old): value for key, value in tensors.items()}
+    tensors["lm_head.bias"] = torch.zeros(40)
+    (folder / "model.safetensors").unlink()
+    if file.endswith("bin"):
+        torch.save(tensors, folder / file)
+    else:
+        save_file(tensors, folder / file, metadata={"format": "pt"})
+    found = load_backbone(str(folder)).state_dict()
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        assert torch.equal(found[key], value), key
+
+
+def test_masks_that_do_not_say_what_is_padded_at_the_end_are_refused(
+    tuned: dict[str, BrainWavLMForFMRIEncoding],
+) -> None:
+    model = tuned["wav2vec2-large"]
+    windows, mask = waves(2, 8_000), torch.ones(2, 8_000)
+    with pytest.raises(TimingError, match=r"the attention mask has shape \(2, 7000\); expected \(2, 8000\)"):
+        model.hidden_state(windows, mask[:, :7_000])
+    for part in (slice(0, 2_000), slice(3_000, 5_000)):
+        wrong = mask.clone()
+        wrong[1, part] = 0
+        with pytest.raises(BackboneError, match="padded before its end, which would move its frames"):
+            model.hidden_state(windows, wrong)
+    # With windows already cut the mask was passed over, and padding was heard.
+    block = model.plan(story(6.0), tr_times(4))
+    mask[1, 6_000:] = 0
+    with pytest.raises(TimingError, match=r"an attention mask of shape \(2, 8000\) says what of the input is padded"):
+        model(**block, attention_mask=mask)
+
+
+def test_a_padded_recording_is_heard_without_its_padding(tuned: dict[str, BrainWavLMForFMRIEncoding]) -> None:
+    model = tuned["wav2vec2-large"]
+    audio, mask = torch.from_numpy(story(6.0)), torch.ones(1, 96_000)
+    mask[:, 80_000:] = 0
+    expected = model(audio[:80_000]).prediction
+    for given, said in ((audio, mask), (audio, mask[0]), (audio[None], mask), (audio[None], mask[0])):
+        assert torch.equal(model(given, attention_mask=said).prediction, expected)
+
+
+def test_nothing_but_the_table_asks_for_the_family() -> None:
+    """In no condition anywhere else is there a family's name; its own attention class apart."""
+    package = Path(families.__file__).parents[1]
+    named = re.compile("wavlm|wav2vec|hubert|whisper|speecht5|conformer", re.IGNORECASE)
+    asked = set()
+    for file in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            match node:
+                case ast.If() | ast.IfExp() | ast.While() | ast.Assert():
+                    conditions: list[ast.AST] = [node.test]
+                case ast.Match():
+                    conditions = [node.subject, *(case.pattern for case in node.cases)]
+                case ast.comprehension():
+                    conditions = list(node.ifs)
+                case _:
+                    conditions = [node] if isinstance(node, ast.Compare) else []
+            words = [word for condition in conditions for part in ast.walk(condition) for word in _words(part)]
+            if any(named.search(word) for word in words):
+                asked.add(str(file.relative_to(package)))
+    assert asked == {"models/wavlm_attention.py"}
+
+
+def _words(node: ast.AST) -> list[str]:
+    """What one node of a syntax tree says in letters."""
+    return [value for _, value in ast.iter_fields(node) if isinstance(value, str)]
 
 
 def test_the_attention_of_other_instances_stays_as_it_is() -> None:

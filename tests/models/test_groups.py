@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from model_builders import LORA, shake, story, tr_times, waves
+from model_builders import LORA, shake, story, tr_times, tuned_model, waves
 from transformers import AutoModel
 
 from brain_tuning.errors import AdapterError
@@ -105,6 +105,22 @@ def test_a_block_that_one_subject_heard_is_that_subjects_alone(tiny_wavlm: Path)
     assert model.head.head_of("s2").readout.weight.grad.abs().max() > 0
     with pytest.raises(AdapterError, match=r"there is no subject 's9' in the group; expected one of s1, s2"):
         model(**block, labels={"s9": measured["s2"]})
+
+
+def test_responses_by_subject_are_for_groups_and_only_for_them(tiny_wavlm: Path) -> None:
+    model = grouped(tiny_wavlm)
+    block, measured = model.plan(story(6.0), TIMES), labels()
+    with pytest.raises(AdapterError, match=r"labels of adapter '.*' are Tensor; expected subject -> tensor"):
+        model(**block, labels=measured["s2"])
+    with pytest.raises(AdapterError, match=r"noise_ceiling of adapter '.*' are Tensor; expected subject -> tensor"):
+        model(**block, labels=measured, noise_ceiling=torch.ones(4))
+    with pytest.raises(AdapterError, match=r"labels name no subject; expected some of s1, s2"):
+        model(**block, labels={})
+    with pytest.raises(AdapterError, match="unknown loss 'mes'"):
+        model(**block, labels=measured, loss="mes")
+    single = tuned_model(tiny_wavlm)
+    with pytest.raises(AdapterError, match=r"labels of adapter 's1-ac' are dict; expected a tensor, as it is of one"):
+        single(**single.plan(story(6.0), TIMES), labels=measured)
 
 
 @pytest.mark.parametrize("asked", [None, "s9"])

@@ -366,6 +366,16 @@ def test_arrays_of_other_shapes_are_refused(loss: Loss) -> None:
         loss(prediction, bold[:, :8], ceiling)
 
 
+@ALL
+@pytest.mark.parametrize("axes", [1, 3])
+def test_arrays_of_other_than_two_axes_are_refused(loss: Loss, axes: int) -> None:
+    """Of a stack of blocks the correlation would be taken along the wrong axis."""
+    prediction, bold, ceiling = block()
+    prediction, bold = (values[0] if axes == 1 else values.view(2, 3, 9) for values in (prediction, bold))
+    with pytest.raises(EncodingError, match=r"expected equal shapes \(n_trs, n_voxels\)"):
+        loss(prediction, bold, ceiling)
+
+
 @pytest.mark.parametrize(
     ("name", "left", "needed"),
     [

@@ -322,12 +322,16 @@ def test_a_new_adapter_changes_nothing_yet(tiny_wavlm: Path) -> None:
         ("type", {}, "the adapter name 'type' is not usable"),
         ("s2", {"lora": {**LORA, "r": 3}}, "adapters of one model share their LoRA settings [s2]; expected {'r': 2"),
         ("s2", {"voxels": np.array([7])}, "voxels has shape (1,) [s2]; expected (6,)"),
+        ("s2", {"n_voxels": 0}, "the voxels to predict are int64 of shape (0,) [s2]; expected at least one column"),
+        ("s2", {"n_voxels": -1}, "the voxels to predict are int64 of shape (0,) [s2]"),
+        ("s2", {"voxels": np.arange(6) + 0.5}, "the voxels to predict are float64 of shape (6,), from 0.5 to 5.5 [s2]"),
+        ("s2", {"voxels": np.arange(6) - 1}, "the voxels to predict are int64 of shape (6,), from -1 to 4 [s2]"),
     ],
 )
 def test_adapters_that_cannot_be_added(tiny_wavlm: Path, name: str, more: dict, text: str) -> None:
     model = tuned_model(tiny_wavlm)
     with pytest.raises(AdapterError) as caught:
-        model.add_adapter(name, 6, **more)
+        model.add_adapter(name, **{"n_voxels": 6, **more})
     assert text in str(caught.value)
     assert list(model.config.adapters) == list(model.heads) == ["s1-ac"]
     model.add_adapter("s2-ac", 6, lora={**LORA, "target_modules": tuple(LORA["target_modules"])})

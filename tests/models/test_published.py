@@ -22,7 +22,7 @@ from transformers import (
 from brain_tuning.errors import AdapterError, BackboneError
 from brain_tuning.models import BrainWavLMForFMRIEncoding
 from brain_tuning.models.backbones import load_backbone
-from brain_tuning.models.published import ADAPTERS_ONLY, write
+from brain_tuning.models.published import ADAPTERS_ONLY, plain_model, write
 from brain_tuning.models.published_adapters import load_adapter
 
 ROOT = {"config.json", "model.safetensors", "preprocessor_config.json"}
@@ -295,3 +295,9 @@ def test_a_model_without_adapters_or_preprocessor_is_not_published(tiny_wavlm: P
     with pytest.raises(BackboneError, match=r"preprocessor_config\.json cannot be loaded .*; remedy: add one to the"):
         tuned_model(bare).save_published(tmp_path / "other")
     assert names(tmp_path / "other") == set()
+
+
+def test_a_plain_model_of_no_adapter_is_refused(tuned: BrainWavLMForFMRIEncoding) -> None:
+    """An empty choice is not the active adapter."""
+    with pytest.raises(AdapterError, match="no adapter is given a weight"):
+        plain_model(tuned, {})

@@ -55,6 +55,36 @@ def test_each_window_of_a_batch_may_have_its_own_adapter(model: BrainWavLMForFMR
     assert torch.equal(model.hidden_state(windows), expected["s2-ac"])
 
 
+@torch.no_grad()
+def test_a_compiled_model_hears_the_named_adapters_too(model: BrainWavLMForFMRIEncoding) -> None:
+    """torch.compile does not look again for hooks: the names would be passed over, and the active adapter heard."""
+    windows, names = waves(3, 8_000), ["s2-ac", "__base__", "s1-ac"]
+    expected = model.hidden_state(windows, adapter_names=names)
+    model.compile_layers(backend="eager")
+    active = model.hidden_state(windows)
+    assert (active - expected)[:2].abs().amax((1, 2)).min() > 1e-2
+    torch.testing.assert_close(model.hidden_state(windows, adapter_names=names), expected)
+    torch.testing.assert_close(model.hidden_state(windows), active)
+
+
+def test_windows_with_adapters_of_their_own_train_the_same_with_checkpointing(
+    model: BrainWavLMForFMRIEncoding,
+) -> None:
+    gradients = []
+    for checkpointed in (False, True):
+        if checkpointed:
+            model.checkpoint_activations()
+        model.train().zero_grad()
+        model.hidden_state(waves(2, 8_000), adapter_names=["s1-ac", "s2-ac"]).square().sum().backward()
+        gradients.append({key: p.grad.clone() for key, p in model.named_parameters() if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    assert len(gradients[0]) == model.config.layer * 6 * 2
+    for key, value in gradients[0].items():
+        assert torch.equal(gradients[1][key], value), key
+    layers = model.backbone.encoder.layers
+    assert all(block.gradient_checkpointing for block in layers)
+
+
 def test_naming_the_wrong_adapters_is_an_error(model: BrainWavLMForFMRIEncoding) -> None:
     with pytest.raises(
         AdapterError, match=r"2 adapters are named for 2 windows, of which 's3' is unknown.*s1-ac, s2-ac"

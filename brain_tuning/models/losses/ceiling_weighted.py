@@ -32,9 +32,10 @@ def ceiling_weighted_loss(
         EncodingError: shapes differ, there is no noise ceiling, it is above 0 in fewer than two usable voxels, or
             fewer than two voxels are free of NaN.
 
-    Source: ours. Moussa et al. 2025 (ICLR) tune on the voxels with a ceiling above 0.4; this is the gradual form of
-    that choice, with the loss of Vattikonda et al. 2025. Correlation rather than MSE, because there the noise of a
-    voxel that nothing can predict enters the norm by which all voxels are divided.
+    Source: ours; nobody is known to have reported results with it. Moussa et al. 2025 (ICLR) tune on the voxels with a
+    ceiling above 0.4; this is the gradual form of that choice, with the loss of Vattikonda et al. 2025. Correlation
+    rather than MSE, because there the noise of a voxel that nothing can predict enters the norm by which all voxels are
+    divided.
     """
     if noise_ceiling is None:
         raise EncodingError(

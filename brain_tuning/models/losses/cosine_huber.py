@@ -34,8 +34,8 @@ def cosine_huber_loss(
         EncodingError: shapes differ, or no voxel is free of NaN.
 
     Source: Moussa & Toneva 2025 compare "cosine + L2" with L2 (best with all data) and spatial correlation (best
-    with up to six hours). That the L2 part is a robust error, with delta = 0.6 and weights of 1 each, is read in
-    their released code; nothing here is ours but leaving out NaN.
+    with up to six hours), so that it was the best with neither amount. That the L2 part is a robust error, with
+    delta = 0.6 and weights of 1 each, is read in their released code; nothing here is ours but leaving out NaN.
     """
     predicted, measured, _ = usable(prediction, bold)
     similarity = cosine(predicted, measured, dim=1).mean()

@@ -20,9 +20,9 @@ def usable(
         Prediction and BOLD (n_trs, n_kept), and which voxels were kept, (n_voxels,), bool.
 
     Raises:
-        EncodingError: shapes differ, or too few voxels or TRs are left.
+        EncodingError: shapes differ or are not of two axes, or too few voxels or TRs are left.
     """
-    if prediction.shape != bold.shape:
+    if bold.ndim != 2 or prediction.shape != bold.shape:
         raise EncodingError(
             f"prediction has shape {tuple(prediction.shape)}, BOLD {tuple(bold.shape)}",
             expected="equal shapes (n_trs, n_voxels)",

@@ -29,8 +29,9 @@ def temporal_correlation_loss(
         EncodingError: shapes differ, no voxel is free of NaN, or there are fewer than three TRs (two points
             correlate at 1 or -1 whatever they are).
 
-    Source: an option in the code of Vattikonda et al. 2025. What the released code of Negi et al. 2025 calls spatial
-    correlation averages over TRs for each voxel, too: it is this loss times (n_trs - 1) / n_trs.
+    Source: an option in the code of Vattikonda et al. 2025; a result of theirs with it is not known to us. What the
+    released code of Negi et al. 2025 calls spatial correlation averages over TRs for each voxel, too: it is this loss
+    times (n_trs - 1) / n_trs, and they found it worse than contrast (``nt_xent``).
     """
     predicted, measured, _ = usable(prediction, bold, n_trs=3)
     return -correlation(predicted, measured, dim=0).mean()

@@ -37,7 +37,8 @@ def signal_power(repeats: npt.NDArray[np.floating]) -> FloatArray:
 
     Source: Schoppe et al. (2016), eq. 1, with total power 1.
     """
-    n_repeats = check_repeats(repeats)
+    repeats = check_repeats(repeats)
+    n_repeats = len(repeats)
     power = np.empty(repeats.shape[2])
     for voxels, mean in mean_responses(repeats):
         power[voxels] = (n_repeats * mean.var(0, ddof=1) - 1.0) / (n_repeats - 1)
@@ -61,7 +62,7 @@ def schoppe_ceiling(repeats: npt.NDArray[np.floating]) -> FloatArray:
 
     Source: Schoppe et al. (2016), eq. 8; Antonello et al. (2023), section 3.
     """
-    return ceiling_of(signal_power(repeats), repeats.shape[0])
+    return ceiling_of(signal_power(repeats), len(repeats))
 
 
 def ceiling_of(power: FloatArray, n_repeats: int) -> FloatArray:
@@ -123,12 +124,13 @@ def positive(power: FloatArray) -> FloatArray:
     return np.where(power > 0, power, np.nan)
 
 
-def check_repeats(repeats: npt.NDArray[np.floating]) -> int:
-    """Number of repeats; EncodingError unless they are (n_repeats, n_trs, n_voxels), two or more."""
-    if repeats.ndim != 3 or repeats.shape[0] < 2:
+def check_repeats(repeats: npt.ArrayLike) -> npt.NDArray[np.floating]:
+    """Repeats as an array; EncodingError unless they are real, (n_repeats, n_trs, n_voxels), two or more of each."""
+    found = np.asarray(repeats)
+    if found.ndim != 3 or min(found.shape[:2]) < 2 or found.dtype.kind not in "fiu":
         raise EncodingError(
-            f"the noise ceiling needs repeated responses, got shape {repeats.shape}",
-            expected="(n_repeats, n_trs, n_voxels) with at least 2 repeats",
+            f"the noise ceiling needs repeated responses, got {found.dtype} of shape {found.shape}",
+            expected="real numbers (n_repeats, n_trs, n_voxels), at least 2 TRs and at least 2 repeats",
             remedy="use a story that was presented more than once",
         )
-    return int(repeats.shape[0])
+    return found

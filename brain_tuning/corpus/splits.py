@@ -67,10 +67,10 @@ def check_leaks(runs: Sequence[Run], audio: Mapping[str, bytes]) -> None:
     """
     heard: dict[bytes, Run] = {}
     for run in runs:
-        other = heard.setdefault(audio[run.story], run)
-        if other.story != run.story and other.split != run.split:
+        first = heard.setdefault(audio[run.story], run)
+        if first.story != run.story and first.split != run.split:
             raise CorpusError(
-                f"the audio of {run.story} ({run.split}) is that of {other.story} ({other.split})",
+                f"the audio of {run.story} ({run.split}) is that of {first.story} ({first.split})",
                 where=f"subject {run.subject}",
                 expected="audio in one split only, for all subjects",
                 remedy="give both the same name, or check which file belongs to which story",

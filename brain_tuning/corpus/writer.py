@@ -135,7 +135,7 @@ def _write_stories(folder: Path, stories: Iterable[StoryInput]) -> tuple[dict[st
 
 
 def _digest(values: np.ndarray) -> bytes:
-    return hashlib.blake2b(np.ascontiguousarray(values), digest_size=16).digest()
+    return hashlib.blake2b(np.ascontiguousarray(values).data, digest_size=16).digest()
 
 
 def _intervals(story: str, tier: str, intervals: Sequence[Interval], duration_s: float) -> list[dict[str, object]]:

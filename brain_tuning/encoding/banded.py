@@ -166,8 +166,10 @@ def banded_ridge_cv(
     kind = features_dtype(given, dtype)
     check_rows(given, bold)
     check_folds(folds, given.shape[0])
-    check_options(criterion, form, voxels_per_block)
-    mixes = mixes_of_spaces(len(columns), candidates, seed=seed) if isinstance(candidates, int) else candidates
+    check_options(criterion, form, voxels_per_block, device)
+    mixes: npt.ArrayLike = candidates
+    if isinstance(candidates, int | np.integer):
+        mixes = mixes_of_spaces(len(columns), int(candidates), seed=seed)
     mixes = check_mixes(mixes, len(columns))
     grid = torch.from_numpy(np.sort(check_penalties(huth_penalties() if penalties is None else penalties))).to(device)
     n_voxels = bold.shape[1]

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from brain_tuning.encoding.scores import MIN_STD
+from brain_tuning.encoding.scores import MIN_STD, REAL_KINDS
 from brain_tuning.errors import EncodingError
 
 _ROWS_PER_SUM = 512
@@ -45,7 +45,20 @@ class Block:
 
 
 def check_rows(features: npt.NDArray[Any], bold: VoxelBlocks | npt.NDArray[Any]) -> None:
-    """Raise :class:`EncodingError` unless there is a response of at least one voxel for each row of the features."""
+    """Raise :class:`EncodingError` unless there is a response of at least one voxel for each row of the features.
+
+    Args:
+        features: (n_trs, n_features).
+        bold: responses; what says its dtype must hold real numbers.
+    """
+    if not hasattr(bold, "shape") or hasattr(bold, "iloc"):
+        raise EncodingError(
+            f"the responses are a {type(bold).__name__}",
+            expected="an array (n_trs, n_voxels), or what can be sliced as one in blocks of columns",
+            remedy="pass numpy.asarray(responses)",
+        )
+    if getattr(getattr(bold, "dtype", None), "kind", "f") not in REAL_KINDS:
+        raise EncodingError(f"the responses are {bold.dtype}", expected="real numbers")  # type: ignore[union-attr]
     shape = tuple(bold.shape)
     if len(shape) != 2 or shape[0] != features.shape[0] or shape[1] == 0:
         raise EncodingError(
@@ -74,8 +87,16 @@ def read_block(
 
     Returns:
         The block; centring is done in float32 for float16 and float32 responses, else in float64.
+
+    Raises:
+        EncodingError: what is read has another shape than was asked for, or is no real numbers.
     """
     read = np.asarray(bold[:, voxels])
+    if read.shape != (like.shape[0], voxels.stop - voxels.start) or read.dtype.kind not in REAL_KINDS:
+        raise EncodingError(
+            f"the responses of voxels {voxels.start} to {voxels.stop - 1} are {read.dtype} {read.shape}",
+            expected=f"real numbers ({like.shape[0]}, {voxels.stop - voxels.start})",
+        )
     kept = read if members is None else read[:, members]
     y = torch.from_numpy(np.array(kept, dtype=product_dtype(read.dtype), order="C")).to(like.device)
     mean = column_sums(y) / y.shape[0]

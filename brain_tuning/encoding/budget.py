@@ -129,7 +129,7 @@ def voxels_for_budget(memory_mb: float, cost: RidgeCost, *, further_bytes: int =
     """The most voxels a block may hold for the whole fit to stay within a budget, at most those of the cost.
 
     Args:
-        memory_mb: budget in MiB of what is allocated beyond the features and responses given.
+        memory_mb: budget in MiB of what is allocated beyond the features and responses given; infinite for none.
         cost: of the fit, with the block that is wanted.
         further_bytes: held throughout beside the fit.
 
@@ -141,7 +141,7 @@ def voxels_for_budget(memory_mb: float, cost: RidgeCost, *, further_bytes: int =
     """
     fixed, decomposition = cost.fixed_bytes + further_bytes, cost.decomposition_bytes + further_bytes
     least = max(decomposition, fixed + cost.bytes_per_voxel)
-    if memory_mb * MIB < least:
+    if not memory_mb * MIB >= least:  # NaN too
         raise EncodingError(
             f"a budget of {memory_mb:g} MiB is too small for this ridge",
             where=f"{fixed / MIB:.0f} MiB of features, spectra and weights, "
@@ -149,7 +149,7 @@ def voxels_for_budget(memory_mb: float, cost: RidgeCost, *, further_bytes: int =
             expected=f"at least {math.ceil(least / MIB)} MiB",
             remedy="write the weights to a memory map (out=), use fewer folds or features, or raise memory_mb",
         )
-    return min(cost.voxels_per_block, int((memory_mb * MIB - fixed) // cost.bytes_per_voxel))
+    return int(min(cost.voxels_per_block, (memory_mb * MIB - fixed) / cost.bytes_per_voxel))
 
 
 def _primal_cost(

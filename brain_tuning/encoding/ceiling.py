@@ -140,7 +140,8 @@ def split_half_ceiling(
 
     Source: Spearman (1910); Brown (1910). As a ceiling of encoding models: Hsu et al. (2004).
     """
-    n_repeats = check_repeats(repeats)
+    repeats = check_repeats(repeats)
+    n_repeats = len(repeats)
     correlations = repeat_correlations(repeats)
     splits = _halves(n_repeats, max_splits, seed)
     rho = np.empty((len(splits), repeats.shape[2]))
@@ -168,12 +169,12 @@ def _halves(n_repeats: int, max_splits: int, seed: int) -> list[tuple[list[int],
 
 
 def _check(repeats: npt.NDArray[np.floating], prediction: npt.NDArray[np.floating]) -> int:
-    n_repeats = check_repeats(repeats)
+    repeats = check_repeats(repeats)
     if prediction.shape != repeats.shape[1:]:
         raise EncodingError(
             f"the prediction has shape {prediction.shape}", expected=f"{repeats.shape[1:]}, as each repeat"
         )
-    return n_repeats
+    return len(repeats)
 
 
 def _refuse_other_units(repeats: npt.NDArray[np.floating], first_voxel: int) -> None:

@@ -35,16 +35,24 @@ def problem_of(x: torch.Tensor, form: FormName) -> Form:
     return KernelForm(x) if choose_form(x.shape[0], x.shape[1], form) == "kernel" else PrimalForm(x)
 
 
-def check_options(criterion: str, form: str, voxels_per_block: int) -> None:
-    """Raise :class:`EncodingError` for an unknown criterion or form, or a block without voxels."""
+def check_options(criterion: str, form: str, voxels_per_block: int, device: str | torch.device) -> None:
+    """Raise :class:`EncodingError` for an unknown criterion or form, a block without voxels, or a missing device."""
     for name, value, known in (
         ("criterion", criterion, ("pearson", "r2")),
         ("form", form, ("auto", "primal", "kernel")),
     ):
         if value not in known:
             raise EncodingError(f"unknown {name} {value!r}", expected=" or ".join(known))
-    if voxels_per_block < 1:
-        raise EncodingError(f"voxels_per_block={voxels_per_block}", expected="at least 1")
+    if not isinstance(voxels_per_block, int | np.integer) or voxels_per_block < 1:
+        raise EncodingError(f"voxels_per_block={voxels_per_block!r}", expected="at least 1, a whole number")
+    try:
+        torch.zeros(1, dtype=torch.float64, device=device)
+    except (AssertionError, RuntimeError, TypeError) as error:
+        raise EncodingError(
+            f"nothing can be computed on device {str(device)!r}",
+            where=str(error).partition("\n")[0].partition(". ")[0],
+            expected="cpu, or a device of this machine that has float64, such as cuda",
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -152,17 +160,21 @@ def _score(
 ) -> torch.Tensor:
     """Score of each penalty on the held-out rows (n_penalties, n_voxels); not finite where undefined.
 
-    ``centred`` are the held-out responses without their mean; ``train_mean`` is relative to that mean.
+    ``centred`` are the held-out responses without their mean; ``train_mean`` is relative to that mean. ``coordinates``
+    are overwritten.
     """
     power = column_sums(centred, squared=True)
     score = torch.empty((penalties.numel(), power.numel()), dtype=torch.float64, device=power.device)
     solution, product = torch.empty_like(coordinates), torch.empty_like(centred)
     predicted = torch.empty_like(centred)
-    largest = part.eigenvalues[-1] if part.eigenvalues.numel() else torch.zeros_like(penalties[0])
+    largest = part.eigenvalues[-1] if part.eigenvalues.numel() else torch.ones_like(penalties[0])
+    # The prediction is carried times (largest + penalty) / largest, about as large as the response whatever the unit of
+    # the features and the penalty: its squares would leave the range of float32.
+    coordinates /= largest.to(coordinates.dtype)
     for i, penalty in enumerate(penalties):
-        # The prediction is carried times (largest + penalty): strong penalties would shrink it to nothing.
-        scale = largest + penalty
-        shrinkage = (scale / (part.eigenvalues + penalty)).to(coordinates.dtype)
+        scale = (largest + penalty) / largest
+        # Exactly 1 in a single direction: penalties tie there.
+        shrinkage = ((largest + penalty) / (part.eigenvalues + penalty)).to(coordinates.dtype)
         torch.mul(coordinates, shrinkage[:, None], out=solution)
         torch.mm(part.features, solution, out=predicted)
         # Held-out rows are few thousand: these two sums keep their precision in the dtype of the products.

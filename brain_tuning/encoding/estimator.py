@@ -14,11 +14,11 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from brain_tuning.encoding.banded import BandedFit, banded_ridge_cv
-from brain_tuning.encoding.blocks import VoxelBlocks
+from brain_tuning.encoding.blocks import VoxelBlocks, column_blocks
 from brain_tuning.encoding.crossval import Criterion, FormName
 from brain_tuning.encoding.folds import Fold, contiguous_folds
 from brain_tuning.encoding.ridge import RidgeFit, ridge_cv
-from brain_tuning.encoding.scores import pearson_r
+from brain_tuning.encoding.scores import REAL_KINDS, pearson_r
 from brain_tuning.errors import EncodingError
 
 Matrix = npt.NDArray[Any]
@@ -52,6 +52,8 @@ def as_folds(folds: FoldsLike, n_trs: int, gap_trs: int) -> list[Fold]:
     """
     if folds is None or isinstance(folds, int | np.integer):
         return contiguous_folds(n_trs, 5 if folds is None else int(folds), gap_trs=gap_trs)
+    if isinstance(folds, str) or not (hasattr(folds, "split") or isinstance(folds, Iterable)):
+        raise EncodingError(f"folds={folds!r}", expected="folds, their number, a splitter, or pairs of row indices")
     pairs = folds.split(np.empty((n_trs, 1))) if hasattr(folds, "split") else folds
     made = []
     for k, pair in enumerate(pairs):
@@ -59,13 +61,32 @@ def as_folds(folds: FoldsLike, n_trs: int, gap_trs: int) -> list[Fold]:
             made.append(pair)
             continue
         try:
-            train, held_out = (np.sort(np.asarray(part, dtype=np.intp)) for part in pair)
-        except (TypeError, ValueError) as error:
+            parts = [np.asarray(part) for part in pair]
+        except (TypeError, ValueError):
+            parts = []
+        if len(parts) != 2 or any(part.ndim != 1 or part.dtype.kind not in "iu" for part in parts):
             raise EncodingError(
-                f"fold {k} is {type(pair).__name__}", expected="a Fold, or row indices (train, test)"
-            ) from error
+                f"fold {k} is {type(pair).__name__}",
+                where=" and ".join(str(part.dtype) for part in parts) if len(parts) == 2 else "",
+                expected="a Fold, or row indices (train, test)",
+                remedy="of a mask take numpy.flatnonzero(mask)",
+            )
+        train, held_out = (np.sort(part.astype(np.intp)) for part in parts)
         made.append(Fold(f"split {k}", train, held_out))
     return made
+
+
+def _as_blocks(y: Any) -> tuple[VoxelBlocks, bool]:
+    """Responses (n_trs, n_voxels), and whether they came without the axis of voxels, as those of one may."""
+    # A table of pandas has a shape, but is not sliced by position.
+    blocks = y if hasattr(y, "shape") and hasattr(y, "__getitem__") and not hasattr(y, "iloc") else np.asarray(y)
+    if len(blocks.shape) not in (1, 2):
+        raise EncodingError("there are no responses", where=type(y).__name__, expected="y of (n_trs, n_voxels)")
+    one = len(blocks.shape) == 1
+    matrix = np.asarray(blocks)[:, None] if one else blocks
+    if np.asarray(matrix[:1, :1]).dtype.kind not in REAL_KINDS:
+        raise EncodingError("the responses are no real numbers", expected="one for each row and voxel")
+    return matrix, one
 
 
 class _VoxelwiseEstimator(RegressorMixin, BaseEstimator, ABC):
@@ -73,16 +94,11 @@ class _VoxelwiseEstimator(RegressorMixin, BaseEstimator, ABC):
 
     fit_: RidgeFit | BandedFit
     one_voxel_: bool
+    voxels_per_block: int
 
     def _responses(self, y: VoxelBlocks) -> VoxelBlocks:
         """Responses (n_trs, n_voxels); those of one voxel may come without that axis, and predictions do so too."""
-        blocks = y if hasattr(y, "shape") and hasattr(y, "__getitem__") else np.asarray(y)
-        self.one_voxel_ = len(blocks.shape) == 1
-        if len(blocks.shape) not in (1, 2):
-            raise EncodingError("there are no responses", where=type(y).__name__, expected="y of (n_trs, n_voxels)")
-        matrix = np.asarray(blocks)[:, None] if self.one_voxel_ else blocks
-        if np.asarray(matrix[:1, :1]).dtype.kind not in "fiub":
-            raise EncodingError("the responses are no real numbers", expected="one for each row and voxel")
+        matrix, self.one_voxel_ = _as_blocks(y)
         return matrix
 
     def _features(self, X: npt.ArrayLike, *, reset: bool) -> Matrix:
@@ -92,22 +108,36 @@ class _VoxelwiseEstimator(RegressorMixin, BaseEstimator, ABC):
         checked: Matrix = validate_data(self, X, reset=reset, ensure_all_finite=False)
         return checked
 
-    def _shaped(self, prediction: Matrix) -> Matrix:
-        return prediction[:, 0] if self.one_voxel_ else prediction
-
     @abstractmethod
+    def _predicted(self, x: Matrix, voxels: slice = slice(None)) -> Matrix:
+        """Predicted responses (n_trs, n_voxels) of some voxels."""
+
     def predict(self, X: npt.ArrayLike) -> Matrix:
         """Predicted responses (n_trs, n_voxels) of features (n_trs, n_features); (n_trs,) if fitted on such."""
+        prediction = self._predicted(self._features(X, reset=False))
+        return prediction[:, 0] if self.one_voxel_ else prediction
 
-    def score(self, X: npt.ArrayLike, y: npt.ArrayLike) -> Any:
+    def score(self, X: npt.ArrayLike, y: VoxelBlocks) -> Any:
         """Pearson r of each voxel (n_voxels,) on these rows, NaN where it is not defined; one number for one voxel.
 
         Regressors of scikit-learn return a single R2 here. The field's score is r, and a mean over voxels hides
-        where a model predicts.
+        where a model predicts. (For many voxels give searches of scikit-learn ``scoring="r2"``: they want one number.)
+        ``voxels_per_block`` voxels are predicted at once.
+
+        Args:
+            X: features (n_trs, n_features).
+            y: responses (n_trs, n_voxels), or anything that can be sliced in blocks of columns; (n_trs,) for one.
+
+        Raises:
+            EncodingError: the rows or voxels do not fit.
         """
-        measured = np.asarray(y)
-        one = measured.ndim == 1
-        r = pearson_r(self.predict(X).reshape(len(measured), -1), measured[:, None] if one else measured)
+        x, (measured, one) = self._features(X, reset=False), _as_blocks(y)
+        n_voxels = self.fit_.weights.shape[1]
+        if tuple(measured.shape) != (len(x), n_voxels):
+            raise EncodingError(f"responses of {tuple(measured.shape)}", expected=f"({len(x)}, {n_voxels})")
+        r = np.empty(n_voxels)
+        for voxels in column_blocks(n_voxels, self.voxels_per_block):
+            r[voxels] = pearson_r(self._predicted(x, voxels), np.asarray(measured[:, voxels]))
         return float(r[0]) if one else r
 
     def __sklearn_tags__(self) -> Tags:
@@ -192,10 +222,8 @@ class VoxelwiseRidge(_VoxelwiseEstimator):
         )
         return self
 
-    def predict(self, X: npt.ArrayLike) -> Matrix:
-        """Predicted responses (n_trs, n_voxels) of features (n_trs, n_features); (n_trs,) if fitted on such."""
-        x = self._features(X, reset=False)
-        return self._shaped(self.fit_.predict(x))
+    def _predicted(self, x: Matrix, voxels: slice = slice(None)) -> Matrix:
+        return self.fit_.predict(x, voxels)
 
 
 class BandedVoxelwiseRidge(_VoxelwiseEstimator):
@@ -282,14 +310,16 @@ class BandedVoxelwiseRidge(_VoxelwiseEstimator):
         )
         return self
 
-    def predict(self, X: npt.ArrayLike) -> Matrix:
-        """Predicted responses (n_trs, n_voxels) of features (n_trs, n_features); (n_trs,) if fitted on such."""
-        x = self._features(X, reset=False)
-        return self._shaped(self.fit_.predict(self._split(x)))
+    def _predicted(self, x: Matrix, voxels: slice = slice(None)) -> Matrix:
+        return self.fit_.predict(self._split(x), voxels)
 
     def _split(self, x: Matrix) -> dict[str, Matrix]:
         """The features of each space."""
+        if not (self.spaces is None or isinstance(self.spaces, Mapping)):
+            raise EncodingError(f"spaces={self.spaces!r}", expected="name -> number of columns")
         widths = {"features": x.shape[1]} if self.spaces is None else dict(self.spaces)
+        if not all(isinstance(width, int | np.integer) for width in widths.values()):
+            raise EncodingError(f"spaces={widths}", expected="whole numbers of columns")
         if sum(widths.values()) != x.shape[1] or min(widths.values(), default=0) < 1:
             raise EncodingError(
                 f"spaces of {sum(widths.values())} columns for {x.shape[1]} features",

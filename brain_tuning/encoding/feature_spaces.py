@@ -70,7 +70,7 @@ def side_by_side(features: Mapping[str, npt.ArrayLike]) -> tuple[dict[str, slice
     Raises:
         EncodingError: there is no space, one holds NaN, or they differ in their TRs; the error names the space.
     """
-    if not features:
+    if not isinstance(features, Mapping) or not features:
         raise EncodingError("there is no feature space", expected="name -> features (n_trs, n_features)")
     arrays = {name: np.asarray(values) for name, values in features.items()}
     first, *_ = arrays

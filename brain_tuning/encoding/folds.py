@@ -180,14 +180,24 @@ def check_folds(folds: Sequence[Fold], n_trs: int) -> None:
         n_trs: number of rows that there are.
 
     Raises:
-        EncodingError: there is no fold, a part of one is empty or not ascending, a row is out of range, or
-            training and held-out rows overlap.
+        EncodingError: there is no fold, a part of one is no array of row indices, is empty or not ascending, a row is
+            out of range, or training and held-out rows overlap.
     """
+    if not isinstance(folds, Sequence):
+        raise EncodingError(f"the folds are a {type(folds).__name__}", expected="a list of Fold")
     if not folds:
         raise EncodingError("there are no folds", remedy="use story_folds or contiguous_folds")
-    for fold in folds:
+    for k, fold in enumerate(folds):
+        if not isinstance(fold, Fold):
+            raise EncodingError(
+                f"fold {k} is a {type(fold).__name__}", expected="a Fold", remedy="Fold(name, train, held_out)"
+            )
         where = f"fold {fold.name!r}"
         for part, rows in (("train", fold.train), ("held_out", fold.held_out)):
+            if not isinstance(rows, np.ndarray) or rows.ndim != 1 or rows.dtype.kind not in "iu":
+                raise EncodingError(
+                    f"{part} is {_in_words(rows)}", where=where, expected="an array of row indices, whole numbers"
+                )
             if rows.size == 0:
                 raise EncodingError(f"{part} of a fold is empty", where=where)
             if rows.min() < 0 or rows.max() >= n_trs:
@@ -205,6 +215,10 @@ def check_folds(folds: Sequence[Fold], n_trs: int) -> None:
                 f"{shared.size} rows are both trained on and held out",
                 where=f"{where}, first row {shared[0]}",
             )
+
+
+def _in_words(rows: object) -> str:
+    return f"an array of {rows.dtype}" if isinstance(rows, np.ndarray) else f"a {type(rows).__name__}"
 
 
 def _lengths(stories: Sequence[str], run_lengths_trs: Sequence[int]) -> list[int]:

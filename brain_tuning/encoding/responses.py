@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from brain_tuning.corpus import Corpus, Run
+from brain_tuning.errors import EncodingError
 
 from .scores import mean_and_std, zscore
 
@@ -24,11 +25,19 @@ class StoredResponses:
         runs: of one subject, in the order of the rows.
         voxels: columns wanted, (n_voxels,); None takes all.
 
+    Raises:
+        EncodingError: there is no run, or they are of several subjects, whose voxels are not the same.
+
     Example:
         >>> fit = ridge_cv(features, StoredResponses(corpus, runs), folds, memory_mb=2048)
     """
 
     def __init__(self, corpus: Corpus, runs: Sequence[Run], voxels: np.ndarray | None = None) -> None:
+        subjects = sorted({run.subject for run in runs})
+        if len(subjects) != 1:
+            raise EncodingError(
+                "responses are those of one subject", where=f"runs of {', '.join(subjects) or 'none'}", expected="one"
+            )
         self.corpus, self.runs, self.voxels = corpus, list(runs), voxels
         n_voxels = corpus.n_voxels(self.runs[0].subject) if voxels is None else len(voxels)
         self.shape = (sum(run.n_trs for run in self.runs), n_voxels)

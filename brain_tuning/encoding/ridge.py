@@ -25,9 +25,11 @@ from brain_tuning.encoding.crossval import (
     problem_of,
 )
 from brain_tuning.encoding.folds import Fold, check_folds
+from brain_tuning.encoding.scores import REAL_KINDS
 from brain_tuning.errors import EncodingError
 
 _ROWS_PER_BLOCK = 4096
+_DTYPES = (np.float32, np.float64, "float32", "float64", np.dtype(np.float32), np.dtype(np.float64))
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,9 @@ class RidgeFit:
         Raises:
             EncodingError: the features have another width or hold NaN.
         """
-        x = np.asarray(features, dtype=self.weights.dtype)
-        check_features(x)
+        given = np.asarray(features)
+        check_features(given)
+        x = given.astype(self.weights.dtype, copy=False)
         if x.shape[1] != self.weights.shape[0]:
             raise EncodingError(
                 f"{x.shape[1]} features", expected=f"{self.weights.shape[0]}, as in the fit", where="predict"
@@ -86,15 +89,20 @@ def huth_penalties(n_penalties: int = 15) -> npt.NDArray[np.float64]:
     Returns:
         Penalties (n_penalties,), ascending from 1e2 to 1e8.
 
+    Raises:
+        EncodingError: fewer than one.
+
     Source: Antonello et al. (2023); alphas ``logspace(1, 4, 15)``, there added as singular values squared.
     """
+    if n_penalties < 1:
+        raise EncodingError(f"{n_penalties} penalties", expected="at least 1")
     return np.logspace(1, 4, n_penalties) ** 2
 
 
 def ridge_weights(features: npt.ArrayLike, bold: npt.ArrayLike, penalties: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """Ridge weights at given penalties, without centring and without intercept, in float64.
 
-    ``w_v = (X'X + penalty_v I)^-1 X'y_v``.
+    ``w_v = (X'X + penalty_v I)^-1 X'y_v``. Directions in which the features do not vary but for rounding get no weight.
 
     Args:
         features: X (n_trs, n_features), usually z-scored.
@@ -107,22 +115,23 @@ def ridge_weights(features: npt.ArrayLike, bold: npt.ArrayLike, penalties: npt.A
     Raises:
         EncodingError: shapes do not fit, features hold NaN, or a penalty is not positive.
     """
-    x, y = np.asarray(features, dtype=np.float64), np.asarray(bold, dtype=np.float64)
-    check_features(x)
-    check_rows(x, y)
+    given, measured = np.asarray(features), np.asarray(bold)
+    check_features(given)
+    check_rows(given, measured)
+    x, y = given.astype(np.float64, copy=False), measured.astype(np.float64, copy=False)
     penalty = check_penalties(np.atleast_1d(penalties))
     if penalty.size not in (1, y.shape[1]):
         raise EncodingError(f"{penalty.size} penalties for {y.shape[1]} voxels", expected="one for all, or one a voxel")
     finite = np.isfinite(y).all(0)
     known = np.where(finite, y, 0.0)
-    if x.shape[0] < x.shape[1]:
-        eigenvalues, basis = np.linalg.eigh(x @ x.T)
-        solution = (basis.T @ known) / (eigenvalues.clip(0)[:, None] + penalty)
-        weights = x.T @ (basis @ solution)
-    else:
-        eigenvalues, basis = np.linalg.eigh(x.T @ x)
-        solution = (basis.T @ (x.T @ known)) / (eigenvalues.clip(0)[:, None] + penalty)
-        weights = basis @ solution
+    wide = x.shape[0] < x.shape[1]
+    eigenvalues, basis = np.linalg.eigh(x @ x.T if wide else x.T @ x)
+    kept = eigenvalues > max(0.0, eigenvalues[-1]) * eigenvalues.size * np.finfo(np.float64).eps
+    basis = basis[:, kept]
+    solution = (basis.T @ (known if wide else x.T @ known)) / (eigenvalues[kept, None] + penalty)
+    weights = basis @ solution
+    if wide:
+        weights = x.T @ weights
     return np.where(finite, weights, np.nan)
 
 
@@ -154,8 +163,9 @@ def ridge_cv(
         penalties: numbers added to the diagonal of X'X, above 0; the default is :func:`huth_penalties`.
         criterion: score to choose by: ``pearson`` or ``r2`` (the coefficient of determination).
         form: ``primal`` or ``kernel``; ``auto`` takes the smaller problem.
-        dtype: of the products with voxels; the default is float64 for float64 features, else float32. Gram
-            matrices and eigendecompositions are always float64.
+        dtype: of the products with voxels, float32 or float64; the default is float64 for float64 features, else
+            float32, which keeps r to 1e-4 for features whose scales differ by up to 1e6. Gram matrices and
+            eigendecompositions are always float64.
         voxels_per_block: most voxels held in memory at once.
         memory_mb: budget in MiB of all that this call allocates, weights included, features and responses not:
             blocks get as many voxels as fit, at most ``voxels_per_block``. None sets no limit: with blocks of 1024,
@@ -168,17 +178,17 @@ def ridge_cv(
         The fit, on the CPU.
 
     Raises:
-        EncodingError: features hold NaN, shapes or folds do not fit, a penalty is not positive, or the budget is
-            too small (the error names the smallest that works).
+        EncodingError: features hold NaN, shapes or folds do not fit, a penalty is not positive, there is no such
+            device, or the budget is too small (the error names the smallest that works).
 
     Source: Huth et al. (2016), voxelwise ridge; la Tour et al. (2022), correlation as criterion, himalaya.
     """
     given = np.asarray(features)
-    kind = features_dtype(given, dtype)
     check_features(given)
+    kind = features_dtype(given, dtype)
     check_rows(given, bold)
     check_folds(folds, given.shape[0])
-    check_options(criterion, form, voxels_per_block)
+    check_options(criterion, form, voxels_per_block, device)
     grid = torch.from_numpy(np.sort(check_penalties(huth_penalties() if penalties is None else penalties))).to(device)
     if memory_mb is not None:
         on_disk = isinstance(out, np.memmap)
@@ -231,9 +241,17 @@ def cost_of_fit(
 
 
 def features_dtype(features: npt.NDArray[Any], dtype: npt.DTypeLike | None) -> np.dtype[Any]:
-    """Dtype of the products: the one wanted, else float64 for float64 features of either byte order, else float32."""
-    double = features.dtype.kind == "f" and features.dtype.itemsize >= 8
-    return np.dtype(dtype or (np.float64 if double else np.float32))
+    """Dtype of the products: the one wanted, else float64 for float64 features of either byte order, else float32.
+
+    Raises:
+        EncodingError: another one is wanted; half precision does not hold the products of a few hundred TRs.
+    """
+    if dtype is None:
+        double = features.dtype.kind == "f" and features.dtype.itemsize >= 8
+        return np.dtype(np.float64 if double else np.float32)
+    if dtype not in _DTYPES:
+        raise EncodingError(f"dtype={dtype!r}", expected="float32 or float64", remedy="leave dtype away")
+    return np.dtype(dtype)
 
 
 def centred(
@@ -266,8 +284,10 @@ def empty_fit(
     """A fit whose fields are yet to be written; its weights are ``out`` if that is given.
 
     Raises:
-        EncodingError: ``out`` has another shape or dtype.
+        EncodingError: ``out`` has another shape or dtype, or is read-only.
     """
+    if out is not None and not out.flags.writeable:
+        raise EncodingError("the array for the weights is read-only", remedy="open the memory map with mode r+ or w+")
     if out is not None and (out.shape != (n_features, n_voxels) or out.dtype != dtype):
         raise EncodingError(
             f"the array for the weights is {out.dtype} {out.shape}", expected=f"{dtype} ({n_features}, {n_voxels})"
@@ -291,6 +311,8 @@ def check_features(x: npt.NDArray[Any], space: str = "") -> None:
     of_space = f" of space {space!r}" if space else ""
     if x.ndim != 2 or 0 in x.shape:
         raise EncodingError(f"features{of_space} have shape {x.shape}", expected="(n_trs, n_features), neither 0")
+    if x.dtype.kind not in REAL_KINDS:
+        raise EncodingError(f"features{of_space} are {x.dtype}", expected="real numbers")
     columns = np.flatnonzero(~np.isfinite(x).all(0))
     if columns.size:
         row = int(np.flatnonzero(~np.isfinite(x[:, columns[0]]))[0])

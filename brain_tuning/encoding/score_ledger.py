@@ -17,8 +17,8 @@ from brain_tuning.corpus.ceiling import ceiling_of, check_repeats, signal_power
 from brain_tuning.encoding.scores import MIN_CEILING, MIN_STD, pearson_r, r2, same_shape, varies
 from brain_tuning.errors import EncodingError
 
-#: Why a voxel has no r; the first that applies.
-UNSCORED = ("response not finite", "prediction not finite", "constant response", "constant prediction")
+#: Why a voxel has no r; the first that applies: a response that cannot be fitted has no prediction either.
+UNSCORED = ("response not finite", "constant response", "prediction not finite", "constant prediction")
 #: Why a voxel with r has no normalised r; the first that applies.
 UNNORMALISED = (
     "ceiling unknown",
@@ -107,7 +107,7 @@ def score_voxels(
     Args:
         prediction: predicted responses (n_trs, n_voxels).
         bold: measured responses (n_trs, n_voxels); of a repeated story the mean of its z-scored repeats.
-        ceiling: noise ceiling of ``bold`` (n_voxels,), NaN where unknown.
+        ceiling: noise ceiling of ``bold`` (n_voxels,), NaN (or infinite) where unknown.
         repeats: instead of a ceiling, the responses it is estimated from (n_repeats, n_trs, n_voxels); the ledger
             then tells voxels without signal from those that could not be examined.
         floor: least ceiling to divide by, as a low one makes the ratio explode.
@@ -127,7 +127,7 @@ def score_voxels(
             f"repeats {'given' if repeats is not None else 'missing'}",
             expected="a positive floor, and either a ceiling or repeats",
         )
-    limit, codes = _ceiling(x.shape[1], ceiling, repeats)
+    limit, codes = _ceiling(x.shape, ceiling, repeats)
     codes[(codes == 0) & (limit < floor)] = _CODE["ceiling below floor"]
     unscored = _unscored(x, y)
     codes = np.where(unscored > 0, unscored, codes).astype(np.int8)
@@ -139,19 +139,22 @@ def score_voxels(
 
 
 def _ceiling(
-    n_voxels: int, ceiling: npt.ArrayLike | None, repeats: npt.NDArray[np.floating] | None
+    shape: tuple[int, ...], ceiling: npt.ArrayLike | None, repeats: npt.NDArray[np.floating] | None
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int8]]:
     """Ceiling of each voxel, and the code of why it is NaN."""
     if repeats is not None:
-        n_repeats = check_repeats(repeats)
+        repeats = check_repeats(repeats)
+        if repeats.shape[1:] != shape:
+            raise EncodingError(f"each repeat has shape {repeats.shape[1:]}", expected=f"{shape}, as the response")
         power = signal_power(repeats)
-        limit = ceiling_of(power, n_repeats)
+        limit = ceiling_of(power, len(repeats))
         unknown = np.where(np.isnan(power), _CODE[UNNORMALISED[1]], _CODE[UNNORMALISED[2]])
     else:
-        limit = np.full(n_voxels, np.nan) if ceiling is None else np.asarray(ceiling, dtype=np.float64)
+        limit = np.full(shape[1], np.nan) if ceiling is None else np.asarray(ceiling, dtype=np.float64)
+        limit = np.where(np.isfinite(limit), limit, np.nan)
         unknown = np.full(limit.shape, _CODE[UNNORMALISED[0]])
-    if limit.shape != (n_voxels,):
-        raise EncodingError(f"the ceiling is of {limit.shape} voxels", expected=f"({n_voxels},), as the responses")
+    if limit.shape != shape[1:]:
+        raise EncodingError(f"the ceiling is of {limit.shape} voxels", expected=f"{shape[1:]}, as the responses")
     return limit, np.where(np.isnan(limit), unknown, 0).astype(np.int8)
 
 
@@ -162,11 +165,9 @@ def _unscored(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> npt.NDArray[np.int8]:
         block = slice(begin, begin + _VOXELS_PER_BLOCK)
         found = codes[block]
         # From the last reason to the first, so that the first wins.
-        for values, of_response in ((x[:, block], False), (y[:, block], True)):
+        for values, which, min_std in ((x[:, block], "prediction", 0.0), (y[:, block], "response", MIN_STD)):
             data = values.astype(np.float64)
             with np.errstate(invalid="ignore", over="ignore"):
-                flat = ~varies(data.var(0), data.mean(0), min_std=MIN_STD if of_response else 0.0)
-            found[flat] = _CODE["constant response" if of_response else "constant prediction"]
-        for values, reason in ((x[:, block], "prediction not finite"), (y[:, block], "response not finite")):
-            found[~np.isfinite(values).all(0)] = _CODE[reason]
+                found[~varies(data.var(0), data.mean(0), min_std=min_std)] = _CODE[f"constant {which}"]
+            found[~np.isfinite(data).all(0)] = _CODE[f"{which} not finite"]
     return codes

@@ -17,6 +17,8 @@ MIN_STD = 1e-8
 MIN_RELATIVE_STD = 1e-10
 #: Voxels with a lower noise ceiling are not normalised by it (Antonello et al. 2023 show maps above it).
 MIN_CEILING = 0.35
+#: Kinds of dtype that are real numbers: floating point, whole numbers with and without sign, truth values.
+REAL_KINDS = "fiub"
 
 _VOXELS_PER_BLOCK = 2048
 FloatArray = npt.NDArray[np.floating[Any]]
@@ -180,11 +182,13 @@ def zscore(
         Array of the same shape; float32 for float16 and float32 input, else float64.
 
     Raises:
-        EncodingError: the run lengths do not add up to n_trs, or values are not two-dimensional.
+        EncodingError: the run lengths do not add up to n_trs, or values are not real numbers of two dimensions.
     """
     x = np.asarray(values)
     if x.ndim != 2:
         raise EncodingError(f"values have shape {x.shape}", expected="(n_trs, n_columns)")
+    if x.dtype.kind not in REAL_KINDS:
+        raise EncodingError(f"values are {x.dtype}", expected="real numbers")
     lengths = _run_lengths([x.shape[0]] if run_lengths_trs is None else run_lengths_trs, x.shape[0])
     z = np.empty(x.shape, np.float32 if x.dtype in (np.float16, np.float32) else np.float64)
     begin = 0
@@ -262,7 +266,7 @@ def summarise_by_region(
             "median_r": float(np.median(scored)) if scored.size else float("nan"),
         }
         if limit is not None:
-            kept = voxels[np.isfinite(r[voxels]) & (limit[voxels] >= floor)]
+            kept = voxels[np.isfinite(r[voxels]) & np.isfinite(limit[voxels]) & (limit[voxels] >= floor)]
             row["mean_ceiling"] = _mean(limit[kept])
             row["mean_r_normalised"] = _mean(r[kept] / limit[kept])
             row["n_normalised"] = int(kept.size)
@@ -274,7 +278,7 @@ def summarise_by_region(
 def varies(
     variance: npt.NDArray[np.float64], mean: npt.NDArray[np.float64], *, min_std: float = 0.0
 ) -> npt.NDArray[np.bool_]:
-    """Whether columns of this variance and mean vary by more than rounding; False for NaN.
+    """Whether columns of this variance and mean vary by more than rounding; False for NaN and beyond float64.
 
     Args:
         variance: population variance (n_columns,).
@@ -284,7 +288,8 @@ def varies(
     Returns:
         Boolean array (n_columns,).
     """
-    return np.asarray(variance > np.maximum(min_std, MIN_RELATIVE_STD * np.abs(mean)) ** 2)
+    rounding = np.maximum(min_std, MIN_RELATIVE_STD * np.abs(mean)) ** 2
+    return np.asarray((variance > rounding) & np.isfinite(variance))
 
 
 def _blocks(n_columns: int) -> Iterator[slice]:
@@ -293,13 +298,16 @@ def _blocks(n_columns: int) -> Iterator[slice]:
 
 
 def same_shape(prediction: npt.ArrayLike, bold: npt.ArrayLike) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Both as arrays; EncodingError unless they have the same shape (n_trs, n_voxels) and a TR."""
+    """Both as arrays; EncodingError unless they are real numbers of the same shape (n_trs, n_voxels) with a TR."""
     x, y = np.asarray(prediction), np.asarray(bold)
     if x.shape != y.shape or x.ndim != 2 or x.shape[0] == 0:
         raise EncodingError(
             f"the prediction has shape {x.shape}, the response {y.shape}",
             expected="the same (n_trs, n_voxels), at least one TR",
         )
+    for name, values in (("prediction is", x), ("response is", y)):
+        if values.dtype.kind not in REAL_KINDS:
+            raise EncodingError(f"the {name} {values.dtype}", expected="real numbers")
     return x, y
 
 

@@ -18,7 +18,7 @@ import torch
 from brain_tuning.encoding.banded import BandedFit, banded_ridge_cv
 from brain_tuning.encoding.blocks import VoxelBlocks, check_rows, column_blocks
 from brain_tuning.encoding.crossval import Criterion
-from brain_tuning.encoding.feature_spaces import side_by_side
+from brain_tuning.encoding.feature_spaces import describe_spaces, side_by_side
 from brain_tuning.encoding.folds import Fold
 from brain_tuning.encoding.ridge import ridge_cv
 from brain_tuning.encoding.scores import pearson_r, r2, varies
@@ -84,6 +84,7 @@ def partition_variance(
     seed: int = 0,
     criterion: Criterion = "r2",
     voxels_per_block: int = 1024,
+    memory_mb: float | None = None,
     device: str | torch.device = "cpu",
 ) -> VariancePartition:
     """Fit every non-empty union of feature spaces and divide the variance explained on test rows among them.
@@ -105,13 +106,15 @@ def partition_variance(
         criterion: ``r2`` or ``pearson``, to choose penalties by. Correlation does not care how far a prediction is
             shrunk; penalties chosen by it differ between unions, and the difference passes for a part of R2.
         voxels_per_block: most voxels held in memory at once.
+        memory_mb: budget in MiB of each fit, as for ``ridge_cv``; None for no limit.
         device: torch device to compute on.
 
     Returns:
         Scores of all unions and the parts.
 
     Raises:
-        EncodingError: train and test have other spaces or voxels, or as for the fits.
+        EncodingError: train and test have other spaces or voxels, features and responses other TRs, or as for the
+            fits.
 
     Source: de Heer et al. (2017) and Lescroart & Gallant (2019), variance partitioning; la Tour et al. (2022),
         one penalty a space.
@@ -124,13 +127,28 @@ def partition_variance(
             f"feature spaces to train on: {', '.join(names) or 'none'}; to test on: {', '.join(test) or 'none'}",
             expected="the same, at least one",
         )
+    columns, x = side_by_side(train)
+    check_rows(x, bold_train)
+    columns_test, x = side_by_side({name: test[name] for name in names})
+    check_rows(x, bold_test)
+    del x
+    if columns != columns_test:
+        raise EncodingError(
+            f"feature spaces to test on: {describe_spaces(columns_test)}",
+            expected=f"{describe_spaces(columns)}, as to train on",
+        )
     if bold_train.shape[1] != bold_test.shape[1]:
         raise EncodingError(f"{bold_train.shape[1]} voxels to train on, {bold_test.shape[1]} to test on")
     scores_r2: dict[Spaces, npt.NDArray[np.float64]] = {}
     scores_r: dict[Spaces, npt.NDArray[np.float64]] = {}
     for union in _subsets(names):
         seen, unseen = {name: train[name] for name in union}, {name: test[name] for name in union}
-        options: dict[str, Any] = {"criterion": criterion, "voxels_per_block": voxels_per_block, "device": device}
+        options: dict[str, Any] = {
+            "criterion": criterion,
+            "voxels_per_block": voxels_per_block,
+            "memory_mb": memory_mb,
+            "device": device,
+        }
         if method == "banded":
             banded = banded_ridge_cv(seen, bold_train, folds, penalties, candidates=candidates, seed=seed, **options)
             scores = _score(banded, unseen, bold_test, voxels_per_block)

@@ -95,3 +95,20 @@ def test_what_cannot_be_estimated_is_nan() -> None:
 def test_one_repeat_is_refused() -> None:
     with pytest.raises(EncodingError, match=r"\(1, 60, 5\).* at least 2 repeats"):
         schoppe_ceiling(RNG.standard_normal((1, 60, 5)))
+
+
+@pytest.mark.parametrize(
+    ("repeats", "got"),
+    [
+        (np.zeros((3, 1, 5)), r"float64 of shape \(3, 1, 5\)"),
+        (np.zeros((3, 60, 5), complex), r"complex128 of shape \(3, 60, 5\)"),
+    ],
+)
+def test_what_is_no_set_of_repeats_is_refused(repeats: np.ndarray, got: str) -> None:
+    with pytest.raises(EncodingError, match=rf"needs repeated responses, got {got}"):
+        schoppe_ceiling(repeats)
+
+
+def test_repeats_may_be_a_list_of_runs() -> None:
+    repeats = RNG.standard_normal((3, 40, 4)) + 2 * RNG.standard_normal((40, 4))
+    assert np.array_equal(schoppe_ceiling(list(repeats)), schoppe_ceiling(repeats))  # type: ignore[arg-type]

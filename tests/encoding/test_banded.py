@@ -234,6 +234,16 @@ def test_candidates_hold_the_equal_mix_and_every_space_alone() -> None:
     np.testing.assert_array_equal(mixes_of_spaces(1, 20), [[1.0]])
 
 
+def test_the_number_of_candidates_may_come_from_an_array() -> None:
+    """As a search over settings gives it."""
+    features, y, folds = problem({"a": 4, "b": 3}, n_voxels=3)
+    options = {"candidates": np.arange(9)[5]}
+    assert_same(
+        banded_ridge_cv(features, y, folds, PENALTIES, **options),
+        banded_ridge_cv(features, y, folds, PENALTIES, candidates=5),
+    )
+
+
 @pytest.mark.parametrize(
     ("change", "options", "message"),
     [
@@ -242,6 +252,8 @@ def test_candidates_hold_the_equal_mix_and_every_space_alone() -> None:
         ({}, {"candidates": [[1.0, 0.0], [0.0, 0.0]]}, r"1 candidates are no mix .*first: candidate 1, \[0.0, 0.0\]"),
         ({}, {"candidates": [[1.0, -0.5]]}, "1 candidates are no mix"),
         ({}, {"penalties": [0.0]}, "penalties are not positive numbers"),
+        ({}, {"device": "gramophone"}, "nothing can be computed on device 'gramophone'"),
+        ({}, {"dtype": np.float16}, "expected float32 or float64"),
         ({}, {"criterion": "mse"}, "unknown criterion 'mse'"),
         ({}, {"voxels_per_block": 0}, "voxels_per_block=0; expected at least 1"),
         ({"b": np.ones((7, 2))}, {}, "feature space 'b' has 7 TRs; expected 62, as space 'a' has"),
@@ -265,6 +277,8 @@ def test_other_spaces_than_those_of_the_fit_are_named() -> None:
         fit.predict({"b": features["b"], "a": features["a"]})
     with pytest.raises(EncodingError, match="there is no feature space"):
         banded_ridge_cv({}, y, folds)
+    with pytest.raises(EncodingError, match=r"there is no feature space; expected name -> features"):
+        banded_ridge_cv(list(features.values()), y, folds)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -136,6 +136,13 @@ def test_more_voxels_fit_into_more_memory_and_the_least_budget_is_named(form: st
         assert block.peak_bytes <= (named + extra) * MIB
 
 
+def test_an_infinite_budget_is_none() -> None:
+    cost = ridge_cost(800, 700, 5000, voxels_per_block=4000)
+    assert voxels_for_budget(float("inf"), cost) == 4000
+    with pytest.raises(EncodingError, match="a budget of nan MiB is too small"):
+        voxels_for_budget(float("nan"), cost)
+
+
 def test_sizes_below_one_are_named() -> None:
     with pytest.raises(EncodingError, match="n_voxels=0; expected at least 1"):
         ridge_cost(100, 10, 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.model_selection import GroupKFold, LeaveOneGroupOut, PredefinedSplit
@@ -61,6 +62,10 @@ def test_banded_wraps_the_function() -> None:
     np.testing.assert_array_equal(model.score(x, y), pearson_r(fit.predict(spaces), y))
     with pytest.raises(EncodingError, match=r"spaces of 4 columns for 5 features \[low \(2\), high \(2\)\]"):
         BandedVoxelwiseRidge({"low": 2, "high": 2}, folds).fit(x, y)
+    with pytest.raises(EncodingError, match=r"spaces=\[2, 3\]; expected name -> number of columns"):
+        BandedVoxelwiseRidge([2, 3], folds).fit(x, y)
+    with pytest.raises(EncodingError, match=r"spaces=\{'low': 2.0, 'high': 3\}; expected whole numbers"):
+        BandedVoxelwiseRidge({"low": 2.0, "high": 3}, folds).fit(x, y)
 
 
 def test_one_voxel_may_come_without_its_axis() -> None:
@@ -69,6 +74,48 @@ def test_one_voxel_may_come_without_its_axis() -> None:
     np.testing.assert_array_equal(one.predict(x), many.predict(x)[:, 0])
     assert one.score(x, y[:, 0]) == many.score(x, y[:, :1]).item()
     assert isinstance(one.score(x, y[:, 0]), float)
+
+
+def test_tables_of_pandas_are_taken_by_position() -> None:
+    x, y = problem()
+    plain = VoxelwiseRidge().fit(x, y)
+    columns = pd.DataFrame(y, columns=list("abcd"), index=np.arange(60)[::-1])
+    tables = VoxelwiseRidge().fit(pd.DataFrame(x), columns)
+    np.testing.assert_allclose(tables.fit_.weights, plain.fit_.weights, rtol=1e-9)
+    np.testing.assert_allclose(tables.score(pd.DataFrame(x), columns), plain.score(x, y), rtol=1e-9)
+    one = VoxelwiseRidge().fit(pd.DataFrame(x), columns["b"])
+    assert one.score(pd.DataFrame(x), columns["b"]) == pytest.approx(plain.score(x, y)[1], rel=1e-9)
+
+
+@pytest.mark.parametrize("model", [VoxelwiseRidge, BandedVoxelwiseRidge])
+def test_scores_are_computed_in_blocks(model) -> None:
+    """User-pains 28: neither all responses nor all predictions are in memory at once."""
+    x, y = problem()
+    asked: list[tuple[int, int]] = []
+
+    class Blocks:
+        shape = y.shape
+
+        def __getitem__(self, key: tuple[slice, slice]) -> np.ndarray:
+            asked.append((key[1].start, key[1].stop))
+            return y[key]
+
+    fitted = model(voxels_per_block=3).fit(x, Blocks())
+    asked.clear()
+    np.testing.assert_allclose(fitted.score(x, Blocks()), pearson_r(fitted.predict(x), y), rtol=1e-12)
+    assert [block for block in asked if block != (None, 1)] == [(0, 3), (3, 4)]
+
+
+def test_responses_that_do_not_fit_are_not_scored() -> None:
+    x, y = problem()
+    fitted = VoxelwiseRidge().fit(x, y)
+    for rows, measured, message in (
+        (x[:50], y, r"responses of \(60, 4\); expected \(50, 4\)"),
+        (x, y[:, :3], r"responses of \(60, 3\); expected \(60, 4\)"),
+        (x, None, "there are no responses"),
+    ):
+        with pytest.raises(EncodingError, match=message):
+            fitted.score(rows, measured)
 
 
 def test_folds_may_be_a_number_a_splitter_or_pairs() -> None:
@@ -94,6 +141,10 @@ def test_folds_may_be_a_number_a_splitter_or_pairs() -> None:
     [
         (["abc", "def"], None, "fold 0 is str; expected a Fold, or row indices"),
         ([([0, 1], [1, 2])], None, "1 rows are both trained on and held out"),
+        ([(np.arange(60) < 40, np.arange(60) >= 40)], None, r"fold 0 is tuple \[bool and bool\]; .*flatnonzero"),
+        ([(np.arange(40.0), np.arange(40.0, 60))], None, r"fold 0 is tuple \[float64 and float64\]"),
+        ("abc", None, "folds='abc'; expected folds, their number, a splitter, or pairs"),
+        (2.5, None, "folds=2.5; expected folds, their number"),
         (1, None, "1 folds; expected at least 2"),
         (None, "none", "there are no responses .*expected y of"),
         (None, "text", "the responses are no real numbers"),

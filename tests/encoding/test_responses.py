@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from brain_tuning.encoding.folds import story_folds
 from brain_tuning.encoding.responses import StoredResponses, StoredRun
 from brain_tuning.encoding.ridge import ridge_cv
 from brain_tuning.encoding.scores import zscore
+from brain_tuning.errors import EncodingError
 
 N_VOXELS = 7
 
@@ -46,6 +48,15 @@ def test_a_block_is_that_part_of_the_whole(corpus: Corpus) -> None:
     assert some.shape == (117, 3)
     np.testing.assert_array_equal(some[:, 1:3], whole[:, [0, 4]])
     assert np.isnan(whole[:, 2:4]).any(0).all()
+
+
+def test_runs_of_one_subject_are_wanted(corpus: Corpus) -> None:
+    """The third column of one brain is not the third of another."""
+    runs = corpus.runs("s1")
+    with pytest.raises(EncodingError, match=r"responses are those of one subject \[runs of s1, s2\]; expected one"):
+        StoredResponses(corpus, [*runs, replace(runs[0], subject="s2")])
+    with pytest.raises(EncodingError, match="runs of none"):
+        StoredResponses(corpus, [])
 
 
 def test_a_ridge_on_the_store_is_that_on_the_array(corpus: Corpus) -> None:

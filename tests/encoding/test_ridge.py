@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from himalaya.kernel_ridge import KernelRidgeCV
@@ -303,6 +304,63 @@ def test_extreme_scales_do_not_underflow() -> None:
     assert np.isfinite(strong.cv_score).all()
 
 
+@pytest.mark.parametrize("criterion", ["pearson", "r2"])
+@pytest.mark.parametrize("form", ["primal", "kernel"])
+@pytest.mark.parametrize("unit", [1e-12, 1e-4, 1e9, 1e15])
+def test_single_precision_scores_features_of_any_unit(unit: float, form, criterion) -> None:
+    """Such as powers of sound: squares of predictions stay within float32, where they once gave a score of 0."""
+    x, y, folds = problem(60, 8, 5)
+    x = (unit * (x - x.mean(0))).astype(np.float32)
+    options = {"criterion": criterion, "form": form}
+    exact = ridge_cv(x.astype(np.float64), y, folds, PENALTIES, **options)
+    single = ridge_cv(x, y.astype(np.float32), folds, PENALTIES, **options)
+    np.testing.assert_allclose(single.cv_score, exact.cv_score, atol=1e-5)
+    np.testing.assert_allclose(single.predict(x), exact.predict(x), atol=1e-4)
+
+
+def test_features_of_very_unequal_units_are_scored_in_single_precision() -> None:
+    x, y, folds = problem(120, 8, 5)
+    x = (x * np.geomspace(1e6, 1e10, 8)).astype(np.float32)
+    single = ridge_cv(x, y.astype(np.float32), folds, PENALTIES)
+    np.testing.assert_allclose(single.cv_score, ridge_cv(x.astype(np.float64), y, folds, PENALTIES).cv_score, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(80, 20), (30, 50)])
+def test_weights_at_a_weak_penalty_stay_out_of_directions_that_do_not_vary(shape: tuple[int, int]) -> None:
+    """A feature given twice, or a row: what is left of rounding is not divided by the penalty."""
+    x, y, _ = problem(*shape, n_voxels=3)
+    half = ridge_weights(np.sqrt(2) * x, y, 1e-10) / np.sqrt(2)
+    np.testing.assert_allclose(ridge_weights(np.hstack([x, x]), y, 1e-10), np.vstack([half, half]), atol=1e-12)
+    np.testing.assert_allclose(
+        ridge_weights(np.vstack([x, x]), np.vstack([y, y]), 2e-10), ridge_weights(x, y, 1e-10), atol=1e-12
+    )
+    np.testing.assert_array_equal(ridge_weights(0 * x, y, 1.0), 0.0)
+
+
+def test_whole_numbers_and_truth_values_are_computed_in_floating_point() -> None:
+    x, y, folds = problem(60, 8, 4)
+    counts = np.round(10 * y).astype(np.int16)
+    assert_same(ridge_cv(x, counts, folds, PENALTIES), ridge_cv(x, counts.astype(float), folds, PENALTIES))
+    single = ridge_cv(x > 0, y, folds, PENALTIES)
+    assert single.weights.dtype == np.float32
+    assert_same(single, ridge_cv((x > 0).astype(np.float32), y, folds, PENALTIES))
+
+
+class _Narrow:
+    """A provider that gives fewer columns than were asked for."""
+
+    shape = (60, 4)
+
+    def __getitem__(self, key: tuple[slice, slice]) -> np.ndarray:
+        return np.zeros((60, 3))
+
+
+def _read_only() -> np.ndarray:
+    weights = np.empty((8, 4))
+    weights.flags.writeable = False
+    return weights
+
+
 def _with_nan(x: np.ndarray) -> np.ndarray:
     x = x.copy()
     x[7, 3] = np.nan
@@ -333,6 +391,27 @@ def _with_nan(x: np.ndarray) -> np.ndarray:
         (lambda x, y, f: ridge_cv(x[:40], y[:40], f), "expected rows 0 to 39"),
         (lambda x, y, f: ridge_cv(x, y, f).predict(x[:, :5]), r"5 features .*expected 8, as in the fit"),
         (lambda x, y, f: ridge_weights(x, y, [1.0, 2.0]), r"2 penalties for 4 voxels"),
+        (lambda x, y, f: ridge_weights(x, y + 1j, 1.0), "the responses are complex128; expected real numbers"),
+        (lambda x, y, f: ridge_cv(x + 1j, y, f), "features are complex128; expected real numbers"),
+        (lambda x, y, f: ridge_cv(x.astype(str), y, f), "features are <U.*; expected real numbers"),
+        (lambda x, y, f: ridge_cv(x, y, f).predict(x + 1j), "features are complex128; expected real numbers"),
+        (lambda x, y, f: ridge_cv(x, y + 1j, f), "the responses are complex128; expected real numbers"),
+        (lambda x, y, f: ridge_cv(x, y.tolist(), f), r"the responses are a list; .*remedy: pass numpy.asarray"),
+        (lambda x, y, f: ridge_cv(x, pd.DataFrame(y), f), "the responses are a DataFrame; expected an array"),
+        (
+            lambda x, y, f: ridge_cv(x, _Narrow(), f),
+            r"responses of voxels 0 to 3 are float64 \(60, 3\); expected real numbers \(60, 4\)",
+        ),
+        (lambda x, y, f: ridge_cv(x, y, f, dtype=np.float16), "dtype=.*float16.*; expected float32 or float64"),
+        (lambda x, y, f: ridge_cv(x, y, f, dtype="int64"), "dtype='int64'; expected float32 or float64"),
+        (
+            lambda x, y, f: ridge_cv(x, y, f, device="gramophone"),
+            "nothing can be computed on device 'gramophone' .*; expected cpu, or a device of this machine",
+        ),
+        (lambda x, y, f: ridge_cv(x, y, f, voxels_per_block=2.5), "voxels_per_block=2.5; .* a whole number"),
+        (lambda x, y, f: ridge_cv(x, y, f, memory_mb=float("nan")), "a budget of nan MiB is too small"),
+        (lambda x, y, f: ridge_cv(x, y, f, out=_read_only()), "array for the weights is read-only; remedy: open"),
+        (lambda x, y, f: huth_penalties(0), "0 penalties; expected at least 1"),
     ],
 )
 def test_wrong_input_is_named(call, message: str) -> None:

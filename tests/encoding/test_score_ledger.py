@@ -124,6 +124,23 @@ def test_without_a_ceiling_nothing_is_normalised(spoilt) -> None:
     assert scores.ledger.counts()["ceiling unknown"] == scores.ledger.has_r.sum() == 3
 
 
+def test_the_reason_of_a_voxel_that_could_not_be_fitted_is_its_response(spoilt) -> None:
+    """A constant voxel has no weights, so its prediction is NaN as well: that is the consequence."""
+    x, y, _ = spoilt
+    x[:, 2] = np.nan
+    assert score_voxels(x, y).ledger.why(2) == "constant response"
+
+
+def test_an_infinite_ceiling_is_unknown(spoilt) -> None:
+    """Divided by it the voxel would score 0 and count as normalised."""
+    x, y, ceiling = spoilt
+    ceiling[8] = np.inf
+    scores = score_voxels(x, y, ceiling=ceiling)
+    assert scores.ledger.why(8) == "ceiling unknown"
+    assert np.isnan([scores.r_normalised[8], scores.ceiling[8]]).all()
+    assert np.isfinite(scores.r[8])
+
+
 def test_what_does_not_fit_is_named(spoilt) -> None:
     x, y, ceiling = spoilt
     with pytest.raises(EncodingError, match=r"floor=0, ceiling given, repeats missing"):
@@ -132,3 +149,5 @@ def test_what_does_not_fit_is_named(spoilt) -> None:
         score_voxels(x, y, ceiling=ceiling, repeats=np.zeros((2, 50, 9)))
     with pytest.raises(EncodingError, match=r"ceiling is of \(8,\) voxels; expected \(9,\)"):
         score_voxels(x, y, ceiling=ceiling[1:])
+    with pytest.raises(EncodingError, match=r"each repeat has shape \(40, 9\); expected \(50, 9\), as the response"):
+        score_voxels(x, y, repeats=np.zeros((2, 40, 9)))

@@ -105,6 +105,14 @@ def test_signed_sqrt_r2_of_known_variances() -> None:
     np.testing.assert_allclose(signed_sqrt_r2(-y, y), -np.sqrt(3.0))
 
 
+def test_values_whose_squares_leave_float64_have_no_score() -> None:
+    """NaN, not the 0 that a covariance divided by an infinite variance gives."""
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=(50, 2)) * [1.0, 1e160]
+    x = y + rng.normal(size=(50, 2))
+    assert np.isnan(pearson_r(x, y)).tolist() == np.isnan(r2(x, y)).tolist() == [False, True]
+
+
 def test_zscore_stays_within_its_run() -> None:
     rng = np.random.default_rng(0)
     x = np.concatenate([rng.normal(3, 2, size=(30, 4)), rng.normal(-50, 9, size=(20, 4))])
@@ -143,6 +151,12 @@ def test_region_means_and_the_ceiling_floor() -> None:
     assert {type(value) for value in ac.values()} == {str, int, float}
 
 
+def test_an_infinite_ceiling_is_no_ceiling() -> None:
+    (row,) = summarise_by_region(np.array([0.2, 0.1]), {"ac": [0, 1]}, np.array([0.5, np.inf]))
+    assert (row["mean_ceiling"], row["mean_r_normalised"]) == (0.5, pytest.approx(0.4))
+    assert (row["n_normalised"], row["n_below_floor"]) == (1, 1)
+
+
 @pytest.mark.parametrize(
     ("regions", "message"),
     [
@@ -161,6 +175,11 @@ def test_wrong_regions_are_named(regions, message: str) -> None:
 def test_wrong_shapes_are_named() -> None:
     with pytest.raises(EncodingError, match=r"prediction has shape \(3, 2\), the response \(4, 2\)"):
         pearson_r(np.zeros((3, 2)), np.zeros((4, 2)))
+    for wrong in (np.ones((4, 2), complex), np.full((4, 2), "1")):
+        with pytest.raises(EncodingError, match=r"the prediction is .*; expected real numbers"):
+            pearson_r(wrong, np.zeros((4, 2)))
+        with pytest.raises(EncodingError, match=r"the response is .*; expected real numbers"):
+            r2(np.zeros((4, 2)), wrong)
     with pytest.raises(EncodingError, match="no TRs were added"):
         PearsonSums().r()
     sums = PearsonSums()
@@ -171,6 +190,8 @@ def test_wrong_shapes_are_named() -> None:
         zscore(np.zeros((10, 2)), [4, 5])
     with pytest.raises(EncodingError, match="values have shape"):
         zscore(np.zeros(10))
+    with pytest.raises(EncodingError, match="values are complex128; expected real numbers"):
+        zscore(np.zeros((10, 2), complex))
     with pytest.raises(EncodingError, match=r"scores have shape \(5,\), the ceiling \(4,\)"):
         summarise_by_region(np.zeros(5), {}, np.zeros(4))
     with pytest.raises(EncodingError, match=r"floor of the ceiling is not positive \[floor=0\]"):

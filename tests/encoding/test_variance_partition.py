@@ -111,6 +111,11 @@ def test_scores_are_those_of_the_fits() -> None:
     prediction = fit.predict({name: x[TEST] for name, x in two.items()})
     np.testing.assert_allclose(result.r2["a", "b"], r2(prediction, y[TEST]), rtol=1e-9)
     np.testing.assert_allclose(result.r["a", "b"], pearson_r(prediction, y[TEST]), rtol=1e-9)
+    for method in ("banded", "ridge"):
+        small = partition(two, y, method=method, memory_mb=12)
+        np.testing.assert_allclose(small.parts["a",], partition(two, y, method=method).parts["a",], atol=1e-10)
+        with pytest.raises(EncodingError, match="a budget of 1 MiB is too small for this ridge"):
+            partition(two, y, method=method, memory_mb=1)
     assert result.n_nan == 1
     assert all(np.isnan(part[2]) for part in result.parts.values())
 
@@ -155,6 +160,13 @@ def test_wrong_input_is_named() -> None:
         partition(features, y, method="lasso")
     with pytest.raises(EncodingError, match="3 voxels to train on, 2 to test on"):
         partition_variance(train, y[:N_TRS], folds, {"a": features["a"][TEST]}, y[TEST, :2])
+    for test, measured, message in (
+        ({"a": features["a"][TEST, :3]}, y[TEST], r"to test on: a \(3\); expected a \(4\), as to train on"),
+        ({"a": features["a"][TEST][:9]}, y[TEST], r"features have shape \(9, 4\), responses \(600, 3\)"),
+        ({"a": features["a"][TEST]}, y[TEST].tolist(), "the responses are a list"),
+    ):
+        with pytest.raises(EncodingError, match=message):
+            partition_variance(train, y[:N_TRS], folds, test, measured)
     fit = banded_ridge_cv(train, y[:N_TRS], folds, PENALTIES)
     with pytest.raises(EncodingError, match="responses of 2 voxels; expected 3, as in the fit"):
         split_r2(fit, {"a": features["a"][TEST]}, y[TEST, :2])

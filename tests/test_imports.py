@@ -20,7 +20,7 @@ LAYERS = (
     ("models", "features", "encoding", "cortex"),
     ("corpus",),
     ("timing",),
-    ("shared_files", "strict_yaml", "atomic", "terminal"),
+    ("shared_files", "strict_yaml", "processes", "atomic", "terminal"),
     ("errors", "versions"),
 )
 #: neighbours on one line do not import each other, but for these: importer -> module

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from brain_tuning.corpus import Corpus, Run
+from brain_tuning.corpus.checks import same_piece
 from brain_tuning.encoding.blocks import VoxelBlocks
-from brain_tuning.encoding.design import StoryFeatures, border_trs, design_matrix, inner_folds
+from brain_tuning.encoding.design import BORDER_S, StoryFeatures, border_trs, design_matrix, inner_folds
 from brain_tuning.encoding.folds import Fold, chunk_bootstrap_folds, contiguous_folds
 from brain_tuning.encoding.responses import StoredResponses
 from brain_tuning.encoding.ridge import huth_penalties, ridge_cv
@@ -24,8 +25,12 @@ from brain_tuning.encoding.scores import zscore
 from brain_tuning.errors import CorpusError, EncodingError
 from brain_tuning.timing.runs import lead_in
 
+from .moments import apart_in_time, numbered
+
 #: what penalties may be chosen by
 FOLDS = ("stories", "bootstrap")
+#: of cross-validation
+_LEAST_BLOCK_TRS = 5
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,8 @@ class AlignmentSettings:
                 f"folds={self.folds!r}, cross_validate={self.cross_validate}",
                 expected=f"one of {' and '.join(FOLDS)}; with cross_validate the former",
             )
+        if self.memory_mb is not None and not self.memory_mb > 0:
+            raise EncodingError(f"a budget of {self.memory_mb:g} MiB", expected="more than 0")
 
 
 @dataclass(frozen=True)
@@ -106,18 +113,43 @@ def measured_responses(corpus: Corpus, runs: Sequence[Run]) -> tuple[list[Run], 
     """One response a piece of story: listenings of the same piece are z-scored and averaged.
 
     Returns:
-        The first run of each piece, and their responses one below the other, (n_trs, n_voxels), float32.
+        The first run of each piece, pieces of one story together, and their responses one below the other,
+        (n_trs, n_voxels), float32.
     """
-    pieces: dict[tuple[str, float, int], list[Run]] = {}
+    pieces: list[list[Run]] = []
     for run in runs:
-        pieces.setdefault((run.story, run.onset_s, run.n_trs), []).append(run)
+        known = next((heard for heard in pieces if same_piece(heard[0], run) and heard[0].n_trs == run.n_trs), None)
+        if known is None:
+            pieces.append([run])
+        else:
+            known.append(run)
+    order = list(dict.fromkeys(run.story for run in runs))
+    pieces.sort(key=lambda heard: order.index(heard[0].story))
     means = []
-    for heard in pieces.values():
+    for heard in pieces:
         total = np.zeros((heard[0].n_trs, corpus.n_voxels(heard[0].subject)))
         for run in heard:
             total += zscore(corpus.bold(run))
         means.append((total / len(heard)).astype(np.float32))
-    return [heard[0] for heard in pieces.values()], np.concatenate(means)
+    return [heard[0] for heard in pieces], np.concatenate(means)
+
+
+def runs_to_align(corpus: Corpus, subject: str, settings: AlignmentSettings) -> tuple[list[Run], list[Run]]:
+    """Runs that the ridge is fitted on, and test runs; with ``cross_validate`` the former are all runs.
+
+    Raises:
+        CorpusError: there is no such subject, or none of either.
+    """
+    runs = corpus.runs(subject)
+    fitted = runs if settings.cross_validate else [run for run in runs if run.split != "test"]
+    tested = [run for run in runs if run.split == "test"]
+    if not fitted or not (tested or settings.cross_validate):
+        raise CorpusError(
+            "there is nothing to align on",
+            where=f"subject {subject}: {len(fitted)} training and {len(tested)} test runs",
+            expected="runs of the train and of the test split, or cross_validate",
+        )
+    return fitted, tested
 
 
 def listener(corpus: Corpus, subject: str, settings: AlignmentSettings) -> Listener:
@@ -132,19 +164,18 @@ def listener(corpus: Corpus, subject: str, settings: AlignmentSettings) -> Liste
         CorpusError: there are no test (or train) runs.
         EncodingError: too few TRs to cut into blocks.
     """
-    runs = corpus.runs(subject)
-    fitted = runs if settings.cross_validate else [run for run in runs if run.split != "test"]
-    tested = [run for run in runs if run.split == "test"]
-    if not fitted or not (tested or settings.cross_validate):
-        raise CorpusError(
-            "there is nothing to align on",
-            where=f"subject {subject}: {len(fitted)} training and {len(tested)} test runs",
-            expected="runs of the train and of the test split, or cross_validate",
-        )
+    fitted, tested = runs_to_align(corpus, subject, settings)
     if settings.cross_validate:
         # Averaged, so that no listening is predicted from another listening to the same piece of story.
         fitted, bold = measured_responses(corpus, fitted)
-        outer = contiguous_folds(len(bold), settings.cross_validate, gap_trs=border_trs(fitted))
+        if settings.cross_validate * _LEAST_BLOCK_TRS > len(bold):
+            raise EncodingError(
+                f"{len(bold)} TRs cannot be cut into {settings.cross_validate} blocks",
+                where=f"cross-validation of subject {subject}",
+                expected=f"blocks of at least {_LEAST_BLOCK_TRS} TRs, as predictions are z-scored within each",
+                remedy="use fewer blocks",
+            )
+        outer = _blocks(fitted, np.arange(len(bold)), settings.cross_validate)
         return Listener(subject, fitted, bold, fitted, bold, outer)
     pieces, measured = measured_responses(corpus, tested)
     # As the tuning loop sees them: each listening of a training story is a sample of its own.
@@ -216,15 +247,26 @@ def chosen_penalties(settings: AlignmentSettings) -> np.ndarray:
     return huth_penalties() if settings.penalties is None else np.asarray(settings.penalties)
 
 
+def _blocks(runs: Sequence[Run], rows: np.ndarray, n_folds: int) -> list[Fold]:
+    """Blocks of consecutive moments of some rows of the runs: all that was measured of one is held out together."""
+    number = np.repeat(numbered([run.story for run in runs]), [run.n_trs for run in runs])[rows]
+    times_s = np.concatenate([run.tr_times_s for run in runs])[rows]
+    order = np.lexsort((times_s, number))
+    folds = [
+        Fold(fold.name, np.sort(order[fold.train]), np.sort(order[fold.held_out]))
+        for fold in contiguous_folds(len(rows), n_folds, gap_trs=border_trs(runs))
+    ]
+    return apart_in_time(folds, number, times_s, BORDER_S, where=f"cross-validation of subject {runs[0].subject}")
+
+
 def _cross_validated(
     x: np.ndarray, heard: Listener, settings: AlignmentSettings, options: Mapping[str, Any]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     bold = heard.measured
     prediction = np.full(bold.shape, np.nan, np.float32)
     log_penalty, cv_r = np.zeros(bold.shape[1]), np.zeros(bold.shape[1])
-    gap = border_trs(heard.fitted)
     for fold in heard.outer:
-        inside = contiguous_folds(len(fold.train), settings.n_folds, gap_trs=gap)
+        inside = _blocks(heard.fitted, fold.train, settings.n_folds)
         fit = ridge_cv(x[fold.train], bold[fold.train], inside, chosen_penalties(settings), **options)
         # z-scored within the block, so that block means, which no block can know of itself, do not count.
         prediction[fold.held_out] = zscore(fit.predict(x[fold.held_out]))

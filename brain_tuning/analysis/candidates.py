@@ -69,7 +69,9 @@ def load_tuned(names: tuple[str, ...], subject: str) -> dict[str, BrainWavLMForF
         label = given or _label(model.eval(), subject)
         if label in (*loaded, UNTUNED):
             raise AdapterError(
-                f"two models are both {label}", where=name, remedy="give one a label of its own: --model LABEL=FOLDER"
+                f"two models are both {label}",
+                where=name,
+                remedy="give one a label of its own: --model LABEL=FOLDER, of seeds LABEL#1=FOLDER and so on",
             )
         loaded[label] = model
     return loaded
@@ -149,7 +151,7 @@ def model_candidates(
             label=named(label, layer),
             features=features,
             described={**described(model, plan), "layer": layer},
-            identity=fingerprint(model.backbone, max(layer, 1)).hex(),
+            identity=_features_identity(model, layer, plan),
             layer=layer,
             tuned_on=subject,
             against=None if subject is None else named(UNTUNED, layer),
@@ -158,12 +160,21 @@ def model_candidates(
     ]
 
 
+def _features_identity(model: BrainWavLMForFMRIEncoding, layer: int, plan: WindowPlan | None) -> str:
+    """Changes with the weights up to the layer, and with the windows and the filter that its features are made by."""
+    config = model.config.judging(plan)
+    windows = (config.context_s, config.stride_s, config.read, config.lanczos_lobes)
+    heard = (config.sampling_rate_hz, config.normalise_input)
+    return repr((fingerprint(model.backbone, max(layer, 1)).hex(), layer, windows, heard))
+
+
 def baseline_candidate(name: str, corpus: Corpus) -> Candidate:
     """A baseline; files that it names are called by their names alone, as folders are private.
 
     Raises:
         CorpusError: there is no such baseline.
     """
+    features = baseline_features(name, corpus)  # first, as it says which file is missing
     label, contents = name, []
     for file in baseline_files(name):
         label = label.replace(f":{file}", f":{file.name}").replace(f":~/{_from_home(file)}", f":{file.name}")
@@ -174,9 +185,7 @@ def baseline_candidate(name: str, corpus: Corpus) -> Candidate:
     ]
     for part in parts:
         del part["columns"]
-    return Candidate(
-        label, baseline_features(name, corpus), {"baseline": label, "parts": parts}, repr((label, contents))
-    )
+    return Candidate(label, features, {"baseline": label, "parts": parts}, repr((label, contents)))
 
 
 def described(model: BrainWavLMForFMRIEncoding, plan: WindowPlan | None = None) -> dict[str, Any]:

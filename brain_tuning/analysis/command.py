@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from brain_tuning.errors import BackboneError, TimingError
+from brain_tuning.errors import BackboneError, RecipeError, TimingError
 from brain_tuning.features.low_level import BASELINES
+from brain_tuning.processes import this_process
 from brain_tuning.timing import WindowPlan
 from brain_tuning.timing.windows import READS
 
@@ -28,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", action="append", default=[], dest="models", metavar="[LABEL=]MODEL",
         help="folder of a tuning run, tuned model or Hub id, of this subject or another; repeatable. "
-        "Its untuned backbone is added by itself",
+        "Its untuned backbone is added by itself. Training seeds are LABEL#1=..., LABEL#2=...",
     )  # fmt: skip
     parser.add_argument(
         "--baseline", action="append", default=[], dest="baselines",
@@ -59,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--penalties", type=float, nargs="+", help="ridge penalties to choose from")
     parser.add_argument(
         "--permutations", type=int, default=0, metavar="N",
-        help="also test each voxel and region against chance, and tuned against untuned",
+        help="also test each voxel and region against chance, and tuned against untuned (not with --cross-validate)",
     )  # fmt: skip
     parser.add_argument(
         "--low-level-impact", action="append", default=[], metavar="BASELINE",
@@ -104,6 +105,8 @@ def run(args: argparse.Namespace) -> None:
         features=args.feature_cache or (args.output / "features" if several or args.layers else None),
     )
     rows = evaluate_subjects(job, args.subjects)
+    if not this_process().is_main_process:
+        return
     print(format_table(rows))
     if args.permutations:
         print(f"\n{format_tests(rows)}")
@@ -131,6 +134,12 @@ def _window_plan(args: argparse.Namespace) -> WindowPlan | None:
 
 
 def _plan(args: argparse.Namespace) -> dict[str, Any] | None:
+    if args.recipe and not args.backbone:
+        raise RecipeError(
+            "a recipe says how a --backbone is read, and none is given",
+            where=args.recipe,
+            expected="--backbone; tuned models are read as they were tuned",
+        )
     if not args.backbone:
         return None
     from brain_tuning.models.backbones import load_backbone_config

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -18,19 +18,24 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from brain_tuning.atomic import whole_file
-from brain_tuning.corpus import Corpus, open_corpus
+from brain_tuning.corpus import Corpus, Run, open_corpus
+from brain_tuning.corpus.fingerprint import corpus_fingerprint
 from brain_tuning.cortex.regions import ALL, GROUP, select_voxels
+from brain_tuning.encoding.ridge import check_penalties
 from brain_tuning.encoding.score_ledger import score_voxels
 from brain_tuning.encoding.scores import pearson_r
-from brain_tuning.errors import AdapterError
+from brain_tuning.errors import AdapterError, EncodingError, StorageError, TimingError
 from brain_tuning.features.story import extract, feature_cache
+from brain_tuning.models.families import check_layers
 from brain_tuning.models.frozen_cache import FrozenCache
 from brain_tuning.models.head import EncodingHead
 from brain_tuning.models.modeling import BrainWavLMForFMRIEncoding
+from brain_tuning.processes import this_process
 from brain_tuning.timing import WindowPlan
+from brain_tuning.timing.delays import check_delays
 from brain_tuning.versions import versions
 
-from .alignment import Alignment, AlignmentSettings, Listener, align_one, chosen_penalties, listener
+from .alignment import Alignment, AlignmentSettings, Listener, align_one, chosen_penalties, listener, runs_to_align
 from .candidates import (
     UNTUNED,
     Candidate,
@@ -43,18 +48,20 @@ from .candidates import (
     weights_identity,
 )
 from .candidates import described as model_described
-from .corpus_fingerprint import corpus_fingerprint
 from .low_level_impact import WithoutLowLevel, impact_candidates, impact_rows
 from .parts import Parts, corpus_identity
 from .result_rows import head_rows, median_of, scored_rows, voxelwise_r
 from .significance import against_chance, against_untuned
-from .story_intervals import region_intervals
+from .story_intervals import region_intervals, story_lengths
 
 log = logging.getLogger(__name__)
 
 #: regions of this kind choose voxels to tune on; they are not reported unless asked for
 SELECTION = "selection"
 RESULTS = "results.json"
+VOXELS = "voxels.safetensors"
+#: a file by which a folder of another kind is known
+_OF_OTHERS = {"corpus.json": "a corpus", "run.json": "that of a tuning run"}
 
 
 @dataclass(frozen=True)
@@ -119,19 +126,16 @@ def evaluate_models(
     Raises:
         BrainTuningError: bad input of any kind; nothing is left half-written.
     """
-    from accelerate import PartialState
-
-    state = PartialState()
+    state = this_process()
     corpus = open_corpus(job.corpus)
-    if not (job.models or job.baselines or job.backbone):
-        raise AdapterError(
-            "there is nothing to evaluate",
-            expected="a tuned model, a baseline or a backbone",
-            remedy="pass --model, --baseline or --backbone",
-        )
+    check_job(job, corpus)
     regions = reported_regions(job, corpus)
     tuned = load_tuned(job.models, job.subject)
     models = {**untuned_twin(tuned, job.backbone, job.recipe_config), **tuned}
+    for model in models.values():
+        check_layers(job.layers if isinstance(job.layers, tuple) else (), model.backbone.config)
+        if job.plan is not None:
+            job.plan.check(model.config.frame_grid)
     kept = feature_cache(job.features) if job.features else None
     cache = cache or FrozenCache(job.cache_mb * 2**20)
     for model in models.values():
@@ -142,7 +146,7 @@ def evaluate_models(
         for label, model in models.items()
         for candidate in model_candidates(label, model, corpus, layers=job.layers, plan=job.plan, cache=kept)
     ]
-    candidates += [baseline_candidate(name, corpus) for name in job.baselines]
+    candidates += [baseline_candidate(name, corpus) for name in dict.fromkeys(job.baselines)]
     removed = [baseline_candidate(name, corpus) for name in dict.fromkeys(job.low_level_impact)]
     heard = listener(corpus, job.subject, job.settings)
     reduced = impact_candidates(candidates, removed, heard.wanted(job.settings.delays_trs))
@@ -150,6 +154,9 @@ def evaluate_models(
     parts = Parts(job.output / "parts", common)
     reported = {name: voxels.tolist() for name, voxels in regions.items()}
     everything = [*candidates, *(without for _, without in reduced)]
+    _check_labels(everything)
+    for note in _notes(job, models):
+        log.warning("%s: %s", job.subject, note)
     compared = [(c.label, c.identity) for c in everything] + [(label, head_identity(m)) for label, m in models.items()]
     key = parts.key([job.n_permutations, versions(), reported, compared])
     state.wait_for_everyone()  # before the main process writes what others look for
@@ -174,6 +181,85 @@ def evaluate_models(
     return dict(json.loads((job.output / RESULTS).read_text()))
 
 
+def check_job(job: EvaluationJob, corpus: Corpus) -> None:
+    """Raise whatever of a job is wrong and can be known without reading a model or a response.
+
+    Raises:
+        BrainTuningError: of the kind that fits.
+    """
+    if not (job.models or job.baselines or job.backbone):
+        raise AdapterError(
+            "there is nothing to evaluate",
+            expected="a tuned model, a baseline or a backbone",
+            remedy="pass --model, --baseline or --backbone",
+        )
+    if not (job.models or job.backbone) and (job.layers or job.plan or job.low_level_impact):
+        raise AdapterError(
+            "layers, windows and low-level impact are those of a model, and there is none",
+            expected="a tuned model or a backbone beside the baselines",
+            remedy="pass --model or --backbone, or leave these options out",
+        )
+    for file, what in _OF_OTHERS.items():
+        if (job.output / file).is_file():
+            raise StorageError(
+                f"the output folder is {what}",
+                where=job.output,
+                expected="a folder of its own for each evaluation",
+                remedy="name another --output",
+            )
+    if job.models and job.backbone:
+        raise AdapterError(
+            "a backbone is named beside tuned models",
+            where=job.backbone,
+            expected="one or the other: the untuned backbone of each model is added by itself",
+        )
+    if job.n_permutations < 0:
+        raise EncodingError(f"{job.n_permutations} permutations", expected="at least 1, or 0 to test nothing")
+    if job.n_permutations and job.settings.cross_validate:
+        raise EncodingError(
+            "p-values of cross-validated predictions would be far too small",
+            where=f"{job.n_permutations} permutations with {job.settings.cross_validate} blocks cross-validated",
+            expected="predictions that no tested response has taken part in",
+            remedy="leave the permutations out, or cut the corpus into train and test pieces (docs/statistics.md)",
+        )
+    check_penalties(chosen_penalties(job.settings))
+    _check_delays(job.settings.delays_trs, runs_to_align(corpus, job.subject, job.settings))
+    reported_regions(job, corpus)
+
+
+def _check_delays(delays_trs: Sequence[int], runs: tuple[list[Run], list[Run]]) -> None:
+    """Refuse delays of which one would find nothing in any run."""
+    longest_trs = max(run.n_trs for several in runs for run in several)
+    for delay in check_delays(delays_trs):
+        if abs(delay) >= longest_trs:
+            raise TimingError(
+                f"a delay of {delay} TRs is longer than every run",
+                expected=f"delays below {longest_trs} TRs; the field's are 1 2 3 4",
+            )
+
+
+def _check_labels(candidates: Sequence[Candidate]) -> None:
+    labels = [candidate.label for candidate in candidates]
+    alike = sorted({label for label in labels if labels.count(label) > 1})
+    if alike:
+        raise AdapterError(
+            f"two sets of features are both called {alike[0]}",
+            where=f"labels {', '.join(labels)}",
+            remedy="give the model another label, --model LABEL=FOLDER, or rename the file",
+        )
+
+
+def _notes(job: EvaluationJob, models: Mapping[str, BrainWavLMForFMRIEncoding]) -> list[str]:
+    """What a reader of the results must know to judge them."""
+    tuned = [label for label in models if label != UNTUNED]
+    if not (job.settings.cross_validate and tuned):
+        return []
+    return [
+        f"cross-validation predicts all runs, those that {', '.join(tuned)} may have been tuned on as well: "
+        "a gain over the untuned model is not one on held-out stories"
+    ]
+
+
 def reported_regions(job: EvaluationJob, corpus: Corpus) -> dict[str, np.ndarray]:
     """Region -> voxel indices, of the regions that an evaluation reports.
 
@@ -192,7 +278,9 @@ def reported_regions(job: EvaluationJob, corpus: Corpus) -> dict[str, np.ndarray
 
 
 def _already(path: Path, key: str) -> dict[str, Any] | None:
-    """Results of just this evaluation, if an earlier run finished it."""
+    """Results of just this evaluation, if an earlier run finished it and both of its files are there."""
+    if not path.with_name(VOXELS).is_file():
+        return None
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError):
@@ -234,7 +322,7 @@ def _write(
     results: dict[str, Any] = {"seconds": {}, "median_penalty": {}, "ledger": {}}
     tensors: dict[str, np.ndarray] = {}
     identities = {candidate.label: candidate.identity for candidate in candidates}
-    lengths = [run.n_trs for run in heard.pieces]
+    lengths = story_lengths(heard.pieces)
     for candidate in candidates:
         label = candidate.label
         found = _finished(parts, label, candidate.identity)
@@ -281,13 +369,14 @@ def _write(
         "corpus": corpus_described(corpus, job.subject),
         "settings": _settings(job),
         "options": _options(job),
+        "notes": _notes(job, models),
         **results,
         "versions": versions(),
         "date": datetime.now(timezone.utc).date().isoformat(),
         "key": key,
     }
     # Both or neither.
-    with whole_file(job.output / "voxels.safetensors") as scored, whole_file(job.output / RESULTS) as summary:
+    with whole_file(job.output / VOXELS) as scored, whole_file(job.output / RESULTS) as summary:
         save_file({key: np.ascontiguousarray(value) for key, value in tensors.items()}, scored)
         summary.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n")
 
@@ -319,7 +408,7 @@ def _impacts(
 ) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
     """Low-level impact of each model by region, and r of each voxel without what was removed."""
     rows, tensors = [], {}
-    lengths = [run.n_trs for run in heard.pieces]
+    lengths = story_lengths(heard.pieces)
     for full, without in reduced:
         before, after = (_finished(parts, one.label, one.identity).prediction for one in (full, without))
         about = {"subject": job.subject, "model": full.label, "layer": full.layer, "tuned_on": full.tuned_on}
@@ -337,7 +426,7 @@ def _settings(job: EvaluationJob) -> dict[str, Any]:
 def _options(job: EvaluationJob) -> dict[str, Any]:
     """What was asked for besides, so that a card can say how to ask for it again; files by their names alone."""
     return {
-        "baselines": [_without_folders(name) for name in job.baselines],
+        "baselines": [_without_folders(name) for name in dict.fromkeys(job.baselines)],
         "low_level_impact": [_without_folders(name) for name in job.low_level_impact],
         "regions": None if job.regions is None else list(job.regions),
         "layers": list(job.layers) if isinstance(job.layers, tuple) else job.layers,

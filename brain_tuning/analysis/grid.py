@@ -5,23 +5,31 @@ from __future__ import annotations
 import json
 import logging
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from brain_tuning.atomic import whole_file
+from brain_tuning.corpus import open_corpus
 from brain_tuning.cortex.regions import GROUP
 from brain_tuning.errors import CorpusError
 from brain_tuning.models.frozen_cache import FrozenCache
+from brain_tuning.processes import this_process
 
 from .candidates import UNTUNED
-from .evaluation import EvaluationJob, evaluate_models
+from .evaluation import EvaluationJob, check_job, evaluate_models
 
 log = logging.getLogger(__name__)
 
 TABLE = "table"
 IMPACT = "low_level_impact"
+GROUP_MEANS = "group.json"
+#: columns of text; others are numbers
+_TEXT = ("subject", "region", "model", "tuned_on", "removed", "interval", "p_by")
+#: what tells seeds of one model apart: ``tuned#1``, or of a layer ``tuned#1@9``
+_REPLICATE = re.compile(r"#[^@]*")
 #: of a comparison with the untuned model -> column of the table
 _COMPARED = {
     "difference": "difference",
@@ -54,28 +62,29 @@ def evaluate_subjects(
     Raises:
         BrainTuningError: bad input of any kind.
     """
-    from accelerate import PartialState
-
     if len(set(subjects)) < len(subjects) or not subjects:
         raise CorpusError(
             "subjects are named twice, or none is", where=", ".join(subjects), expected="each subject once"
         )
+    corpus = open_corpus(job.corpus)
+    for subject in subjects:
+        check_job(replace(job, subject=subject), corpus)
     cache = FrozenCache(job.cache_mb * 2**20)
     results = []
     for subject in subjects:
         output = job.output if len(subjects) == 1 else job.output / subject
         results.append(evaluate_models(replace(job, subject=subject, output=output), report=report, cache=cache))
     rows = [row for result in results for row in table_rows(result)]
-    if PartialState().is_main_process:
+    if this_process().is_main_process:
         write_table(rows, job.output)
         impacts = [row for result in results for row in result["low_level_impact"]]
-        for old in (job.output / f"{IMPACT}.json", job.output / f"{IMPACT}.parquet"):
-            old.unlink(missing_ok=True)
+        for old in (f"{IMPACT}.json", f"{IMPACT}.parquet", GROUP_MEANS):
+            (job.output / old).unlink(missing_ok=True)
         if impacts:
             write_table(impacts, job.output, IMPACT)
         if len(subjects) > 1:
             grouped = [*group_rows(rows), *group_impacts(impacts)]
-            with whole_file(job.output / "group.json") as path:
+            with whole_file(job.output / GROUP_MEANS) as path:
                 path.write_text(json.dumps(grouped, indent=1, allow_nan=False) + "\n")
     return rows
 
@@ -85,7 +94,7 @@ def group_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
     Models tuned on the subject who is predicted are one group (``tuned_on`` is ``"self"``), models tuned on another one
     (``"other"``) another, and those with a head for all a third (``"group"``): several of them are replicates within
-    the subject, as seeds are.
+    the subject. So are training seeds, whose labels differ in what follows a ``#`` alone: ``tuned#0``, ``tuned#1``.
 
     Args:
         rows: of :func:`table_rows`.
@@ -133,10 +142,11 @@ def group_impacts(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _as_group(row: Mapping[str, Any]) -> tuple[str, str | None, str | None]:
-    """A row's model without its owner's name, the owner, and what the owner is to the subject."""
+    """A row's model without its owner's name and its replicate's, the owner, and what the owner is to the subject."""
     owner = row["tuned_on"]
     relation = owner if owner in (None, GROUP) else "self" if owner == row["subject"] else "other"
-    return row["model"].replace(f"-of-{owner}", ""), owner, relation
+    model = row["model"].replace(f"-of-{owner}", "") if owner else row["model"]
+    return _REPLICATE.sub("", model), owner, relation
 
 
 def _over_subjects(pairs: Sequence[tuple[str, float]]) -> dict[str, Any]:
@@ -163,13 +173,24 @@ def table_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def write_table(rows: Iterable[Mapping[str, Any]], folder: Path, name: str = TABLE) -> None:
-    """Write rows as ``<name>.json`` and ``<name>.parquet``, both or neither; a cell that a row lacks is null."""
+    """Write rows as ``<name>.json`` and ``<name>.parquet``, both or neither; a cell that a row lacks is null.
+
+    A column has the same type in every table, though it be null throughout, so that tables can be joined.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     listed = list(rows)
     columns = list(dict.fromkeys(key for row in listed for key in row))
-    table = pa.table({column: [row.get(column) for row in listed] for column in columns})
+    table = pa.table({c: pa.array([row.get(c) for row in listed], _type_of(c)) for c in columns})
     with whole_file(folder / f"{name}.parquet") as columnar, whole_file(folder / f"{name}.json") as plain:
         pq.write_table(table, columnar)
         plain.write_text(json.dumps(listed, indent=1, allow_nan=False) + "\n")
+
+
+def _type_of(column: str) -> Any:
+    import pyarrow as pa
+
+    if column in _TEXT:
+        return pa.string()
+    return pa.int64() if column == "layer" or column.startswith("n_") else pa.float64()

@@ -28,6 +28,7 @@ from brain_tuning.encoding.scores import pearson_r, varies
 from brain_tuning.errors import EncodingError
 
 from .candidates import Candidate
+from .moments import near_in_time, numbered
 from .story_intervals import drop_interval, mean_by_story
 
 N_FOLDS = 10
@@ -132,7 +133,7 @@ def crossfit_folds(
         EncodingError: too few TRs for so many blocks, fewer than two blocks, or the gaps leave nothing to train on.
     """
     names, times = np.asarray(stories), np.asarray(times_s, dtype=np.float64)
-    number = _numbered(names)
+    number = numbered(names.tolist())
     n = len(times)
     if n_folds < 2 or n < 2 * n_folds:
         raise EncodingError(
@@ -177,7 +178,7 @@ def residuals(
     x, y = np.asarray(low_level, dtype=np.float64), np.asarray(features, dtype=np.float64)
     check_features(x, "low-level")
     check_features(y, "model")
-    number, times = _numbered(np.asarray(stories)), np.asarray(times_s, dtype=np.float64)
+    number, times = numbered(np.asarray(stories).tolist()), np.asarray(times_s, dtype=np.float64)
     if len({len(x), len(y), len(number), len(times)}) > 1:
         raise EncodingError(
             f"{len(x)} rows of low-level features, {len(y)} of model features",
@@ -207,23 +208,11 @@ def residuals(
     return left
 
 
-def _numbered(stories: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
-    """Number of each row's story, by first appearance, (n_trs,)."""
-    place = {name: k for k, name in enumerate(dict.fromkeys(stories.tolist()))}
-    return np.array([place[name] for name in stories.tolist()], dtype=np.intp)
-
-
 def _fold(
     name: str, held: npt.NDArray[np.bool_], number: npt.NDArray[np.intp], times: npt.NDArray[np.float64], gap_s: float
 ) -> Fold:
     """Hold rows out; of their stories, rows no further than the gap from the nearest of them are not trained on."""
-    near = held.copy()
-    for story in np.unique(number[held]):
-        inside = np.flatnonzero(number == story)
-        out = np.sort(times[inside][held[inside]])
-        after = np.searchsorted(out, times[inside]).clip(0, len(out) - 1)
-        distance = np.minimum(abs(out[after] - times[inside]), abs(times[inside] - out[(after - 1).clip(0)]))
-        near[inside[distance <= gap_s]] = True
+    near = near_in_time(held, number, times, gap_s)
     if near.all():
         raise EncodingError(
             "the gaps leave nothing to train on",

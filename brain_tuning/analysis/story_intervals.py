@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from brain_tuning.corpus import Run
 from brain_tuning.encoding.intervals import MIN_CLUSTERS, bootstrap_interval
 from brain_tuning.encoding.scores import pearson_r_by_run
 
 LEVEL = 0.95
 _N_RESAMPLES = 5000
+
+
+def story_lengths(pieces: Sequence[Run]) -> list[int]:
+    """TRs of each story; the pieces of one, which stand together, are one story and not several.
+
+    Args:
+        pieces: runs, in the order of the rows.
+    """
+    return [sum(run.n_trs for run in of_one) for _, of_one in groupby(pieces, key=lambda run: run.story)]
 
 
 def mean_by_story(

@@ -84,7 +84,8 @@ def block_length(
 
     For unrelated series the variance of r is ``(1 + 2 sum_k rho_x(k) rho_y(k)) / n``: the lags at which BOTH are
     autocorrelated count. Shuffled blocks of b TRs keep of lag k the share ``1 - k / b``, hence lose
-    ``2 sum_k min(k / b, 1) rho_x(k) rho_y(k)``. Products are averaged over voxels, as single ones are mostly noise.
+    ``2 sum_k min(k / b, 1) rho_x(k) rho_y(k)``. Products are averaged over voxels, as single ones are mostly noise, and
+    count up to the first lag at which they are not positive, as those beyond are mostly noise too.
 
     Args:
         prediction: predicted responses (n_trs, n_voxels).
@@ -99,15 +100,17 @@ def block_length(
     Raises:
         EncodingError: no voxel varies, or no block up to ``max_lag_trs`` keeps enough.
 
-    Source: variance of r, Bartlett (1946); Afyouni et al. (2019). The share lost follows from it.
+    Source: variance of r, Bartlett (1946); Afyouni et al. (2019). The share lost follows from it. Lags up to the first
+    that is not positive: Geyer (1992), initial positive sequence.
     """
     x, y = same_shape(prediction, bold)
-    lags = min(max_lag_trs, min(run_lengths_trs, default=1) - 1)
+    lags = min(max_lag_trs, max(run_lengths_trs, default=1) - 1)
     products = autocorrelation(x, run_lengths_trs, lags) * autocorrelation(y, run_lengths_trs, lags)
     known = np.isfinite(products).all(0)
     if not known.any():
         raise EncodingError("no voxel varies in prediction and response", where=f"{products.shape[1]} voxels")
     product = products[1:, known].mean(1)
+    product[np.maximum.accumulate(product <= 0)] = 0.0
     k = np.arange(1, lags + 1)
     inflation = float(1 + 2 * product.sum())
     for block_trs in range(1, lags + 1):

@@ -74,10 +74,11 @@ def bootstrap_interval(
         The interval; NaN with the reason for too few clusters, a NaN among them, or clusters that are all equal.
 
     Raises:
-        EncodingError: values are not one-dimensional, or there is none.
+        EncodingError: values are not one-dimensional, there is none, or nothing is drawn.
 
     Source: Efron (1987), by ``scipy.stats.bootstrap``.
     """
+    _check_resamples(n_resamples)
     x = _checked(values, level, "the values")
     estimate = float(x.mean())
     reason = _why_not(x, min_clusters, "clusters")
@@ -126,10 +127,11 @@ def nested_bootstrap_interval(
         The interval; NaN with the reason for too few clusters or a NaN among the values.
 
     Raises:
-        EncodingError: no subject, a subject without a story, or shared stories of unequal number.
+        EncodingError: no subject, a subject without a story, shared stories of unequal number, or nothing is drawn.
 
     Source: Davison and Hinkley (1997), section 3.8; drawing crossed factors each by itself, Owen (2007).
     """
+    _check_resamples(n_resamples)
     subjects = [_checked(own, level, f"the stories of subject {k}") for k, own in enumerate(values)]
     lengths = np.array([own.size for own in subjects])
     if not subjects or stories not in ("shared", "own") or (stories == "shared" and len(set(lengths)) > 1):
@@ -182,6 +184,11 @@ def _checked(values: npt.ArrayLike, level: float, what: str) -> npt.NDArray[np.f
             expected="(n_clusters,), at least one, and a level between 0 and 1",
         )
     return x
+
+
+def _check_resamples(n_resamples: int) -> None:
+    if n_resamples < 1:
+        raise EncodingError(f"{n_resamples} bootstrap samples", expected="at least 1, better thousands")
 
 
 def _why_not(values: npt.NDArray[np.float64], min_clusters: int, what: str) -> str:

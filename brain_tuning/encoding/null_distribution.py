@@ -43,6 +43,8 @@ class PermutationTest:
         tail: ``"greater"``, ``"less"`` or ``"two-sided"`` (of the absolute statistic).
         region_observed: mean statistic of each region's voxels that have one; NaN for a region without.
         region_p: p-value of that mean, its voxels rearranged together.
+        n_alike: rearrangements that are as extreme as the data whatever these are, the data among them: 2 of all swaps
+            of two labels for two sides, as swapping everything only changes the sign.
     """
 
     observed: npt.NDArray[np.float64]
@@ -53,11 +55,12 @@ class PermutationTest:
     tail: Tail
     region_observed: dict[str, float] = field(default_factory=dict)
     region_p: dict[str, float] = field(default_factory=dict)
+    n_alike: int = 1
 
     @property
     def smallest_p(self) -> float:
-        """The least p-value this number of rearrangements can give."""
-        return 1.0 / (1 + self.n_permutations)
+        """The least p-value these rearrangements can give."""
+        return self.n_alike / (1 + self.n_permutations)
 
 
 def compare_with_null(
@@ -69,6 +72,7 @@ def compare_with_null(
     tail: Tail,
     regions: Mapping[str, npt.ArrayLike] | None,
     bytes_per_voxel: int,
+    n_alike: int = 1,
 ) -> PermutationTest:
     """Count, a block of voxels at a time, how often rearranged data are as extreme as the data.
 
@@ -81,6 +85,7 @@ def compare_with_null(
         tail: which statistics are extreme.
         regions: name -> indices or boolean mask (n_voxels,).
         bytes_per_voxel: what ``statistics`` needs for one voxel; blocks are chosen to stay within ``WORK_BYTES``.
+        n_alike: see :class:`PermutationTest`.
 
     Returns:
         The test.
@@ -133,6 +138,7 @@ def compare_with_null(
         tail=tail,
         region_observed=dict(zip(names, means[0].tolist(), strict=True)),
         region_p=dict(zip(names, region_p.tolist(), strict=True)),
+        n_alike=n_alike,
     )
 
 

@@ -44,7 +44,8 @@ def paired_block_p(
     swaps, so all permutations are three matrix products of (n_permutations, n_blocks) with (n_blocks, n_voxels).
 
     Args:
-        tuned: predicted responses (n_trs, n_voxels), stories one after another.
+        tuned: predicted responses (n_trs, n_voxels), stories one after another; of a model that was fitted on none of
+            these responses. Those of cross-validation were, and p is then too small (docs/statistics.md).
         untuned: predicted responses of the model it is compared with (n_trs, n_voxels).
         bold: measured responses (n_trs, n_voxels).
         run_lengths_trs: TRs of each story; blocks do not cross stories.
@@ -85,6 +86,7 @@ def paired_block_p(
         tail=tail,
         regions=regions,
         bytes_per_voxel=8 * (8 * first.shape[0] + 8 * len(signs)),
+        n_alike=2 if exact and tail == "two-sided" else 1,
     )
 
 

@@ -80,8 +80,9 @@ def sign_flip_p(
     unit[unit == 0] = 1.0
 
     def statistics(columns: slice) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-        scaled = values[:, columns] / unit[columns]
-        return scaled.mean(0), signs @ scaled / n_clusters
+        with np.errstate(invalid="ignore"):  # an infinite difference gives NaN, as one that is missing does
+            scaled = values[:, columns] / unit[columns]
+            return scaled.mean(0), signs @ scaled / n_clusters
 
     test = compare_with_null(
         statistics,

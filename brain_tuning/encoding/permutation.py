@@ -44,7 +44,8 @@ def circular_shift_p(
     FFT a story and ``n_permutations * n_stories`` additions.
 
     Args:
-        prediction: predicted responses (n_trs, n_voxels), stories one after another.
+        prediction: predicted responses (n_trs, n_voxels), stories one after another; of a model that was fitted on
+            none of these responses. Those of cross-validation were, and p is then too small (docs/statistics.md).
         bold: measured responses (n_trs, n_voxels).
         run_lengths_trs: TRs of each story.
         min_shift_trs: least lag in either direction. Leave it at 0: a story's sums over all lags add up to a
@@ -89,7 +90,8 @@ def block_permutation_p(
     Cost per voxel: ``n_trs * n_blocks`` multiplications and ``n_permutations * n_blocks`` additions.
 
     Args:
-        prediction: predicted responses (n_trs, n_voxels), stories one after another.
+        prediction: predicted responses (n_trs, n_voxels), stories one after another; of a model that was fitted on
+            none of these responses. Those of cross-validation were, and p is then too small (docs/statistics.md).
         bold: measured responses (n_trs, n_voxels).
         run_lengths_trs: TRs of each story.
         block_trs: least TRs of a block.

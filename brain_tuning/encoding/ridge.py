@@ -330,7 +330,7 @@ def check_penalties(penalties: npt.ArrayLike) -> npt.NDArray[np.float64]:
     if grid.ndim != 1 or grid.size == 0 or not (np.isfinite(grid).all() and (grid > 0).all()):
         raise EncodingError(
             "penalties are not positive numbers",
-            where=f"shape {grid.shape}",
+            where=f"{grid.tolist()}" if grid.size <= 20 else f"shape {grid.shape}",
             expected="a list of finite values above 0 (alpha squared, in the HuthLab's terms)",
         )
     return grid

@@ -221,7 +221,7 @@ class ModelCardContext:
         rerun: the road from data to this repository; see :func:`brain_tuning.hub.card_commands.rerun`.
         corpus_source: where the recordings come from, in words or as a URL.
         corpus_fingerprints: subject -> fingerprint of the responses and stories that were used; see
-            :func:`brain_tuning.analysis.corpus_fingerprint.corpus_fingerprint`.
+            :func:`brain_tuning.corpus.fingerprint.corpus_fingerprint`.
         corpus_bibtex: entry of the corpus.
         lora_bytes, head_bytes: of the default adapter's two files; None leaves them unsaid.
         n_processes: that tuned side by side.

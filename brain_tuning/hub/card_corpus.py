@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from brain_tuning.analysis.corpus_fingerprint import corpus_fingerprint
 from brain_tuning.atomic import whole_file
 from brain_tuning.corpus import Corpus, open_corpus
+from brain_tuning.corpus.fingerprint import corpus_fingerprint
 
 from .card_citations import corpus_bibtex
 from .card_context import DatasetCardContext, SubjectRow

@@ -161,7 +161,7 @@ def connect_to(where: str, token: str | None, retry: Retry, *, writes: bool) -> 
         raise PublishError(
             "the Hub cannot be reached: HF_HUB_OFFLINE is set",
             where=where,
-            remedy="unset HF_HUB_OFFLINE, or use dry_run to see what would be published",
+            remedy="unset HF_HUB_OFFLINE" + ", or use dry_run to see what would be published" * writes,
         )
     token = (token if token is not None else get_token() or "").strip()
     if not token and writes:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from brain_tuning.errors import TaskError
+from brain_tuning.processes import on_cpu
 
 from .tasks import SUPERB, TASKS, Task, tasks_named
 
@@ -73,7 +74,7 @@ def run(args: argparse.Namespace) -> None:
 
     tasks = [_trained_so(task, args) for task in tasks_named(args.tasks)]
     # Of several processes one makes what is to be synthesised, before the others read it, and one writes results.
-    processes = Accelerator(mixed_precision=args.mixed_precision)
+    processes = Accelerator(cpu=on_cpu(), mixed_precision=args.mixed_precision)
     with processes.main_process_first():
         data = _data(tasks, args)
     if args.random_labels:

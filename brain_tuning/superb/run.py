@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from brain_tuning.errors import AudioError, TaskDataError, TaskError
 from brain_tuning.models.frozen_cache import FrozenCache
+from brain_tuning.processes import on_cpu
 
 from .classification import Classification
 from .diarisation import Diarisation
@@ -103,7 +104,7 @@ def run_tasks(job: SuperbJob, *, report: Callable[[str], object] = log.info) -> 
         BackboneError, AdapterError: a model cannot be loaded; nothing has been trained then.
         TaskError: every task failed; what is finished stays.
     """
-    accelerator = Accelerator(mixed_precision=job.mixed_precision)
+    accelerator = Accelerator(cpu=on_cpu(), mixed_precision=job.mixed_precision)
     finished, outcomes = Finished(job.output / "finished"), Outcomes()
     # One for all models, so that its bounds hold for all together: what is kept is known by its content.
     cache = FrozenCache(

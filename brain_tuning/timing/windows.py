@@ -9,11 +9,14 @@ spans time give other features when silence is appended.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from brain_tuning.errors import TimingError
+
+from .runs import repetition_time
 
 READS = ("all", "last", "first", "mean")
 
@@ -100,7 +103,7 @@ class WindowPlan:
         read: ``"all"`` kept frames, the ``"first"`` or ``"last"`` of them, or their ``"mean"``.
 
     Raises:
-        TimingError: a length is negative or zero, or ``read`` is none of these.
+        TimingError: a length is negative, zero or not finite, or ``read`` is none of these.
     """
 
     context_s: float
@@ -108,7 +111,7 @@ class WindowPlan:
     read: str = "all"
 
     def __post_init__(self) -> None:
-        if not (self.context_s >= 0 and self.stride_s > 0):
+        if not (0 <= self.context_s < math.inf and 0 < self.stride_s < math.inf):
             raise TimingError(
                 f"a window plan of context_s={self.context_s} and stride_s={self.stride_s} has no frames",
                 expected="context_s >= 0 and stride_s > 0 (seconds)",
@@ -126,6 +129,21 @@ class WindowPlan:
         """The most future audio, in seconds, that a read value can have heard beyond its time stamp."""
         return self.stride_s if self.read == "all" else 0.0
 
+    def check(self, grid: FrameGrid) -> None:
+        """Raise unless an encoder can hear these windows.
+
+        Raises:
+            TimingError: they are longer than it takes, or their last stride holds none of its frames.
+        """
+        rate = grid.sampling_rate_hz
+        stride, context = round(self.stride_s * rate), round(self.context_s * rate)
+        grid.check_length(context + stride)
+        if grid.n_frames(context + stride) <= _first_kept(context, grid):
+            raise TimingError(
+                f"no frame lies in the last stride_s={self.stride_s} of a window",
+                expected=f"{(grid.field_samples + grid.hop_samples) / rate} s or more, which always holds one",
+            )
+
     def groups(
         self, n_story_samples: int, grid: FrameGrid, *, start_s: float = 0.0, stop_s: float | None = None
     ) -> list[WindowGroup]:
@@ -138,16 +156,11 @@ class WindowPlan:
             stop_s: seconds from the story's start; None is the story's end.
 
         Raises:
-            TimingError: the last stride of a window holds no frame, or the story is shorter than one frame.
+            TimingError: as :meth:`check`, or the story is shorter than one frame.
         """
+        self.check(grid)
         rate = grid.sampling_rate_hz
         stride, context = round(self.stride_s * rate), round(self.context_s * rate)
-        grid.check_length(context + stride)
-        if grid.n_frames(context + stride) <= _first_kept(context, grid):
-            raise TimingError(
-                f"no frame lies in the last stride_s={self.stride_s} of a window",
-                expected=f"{(grid.field_samples + grid.hop_samples) / rate} s or more, which always holds one",
-            )
         _check_story(n_story_samples, grid)
         n_strides = -(-n_story_samples // stride)
         first = max(0, int(np.floor(start_s * rate / stride)))
@@ -200,12 +213,13 @@ def history_windows(
         Groups of windows, all of whose frames are kept, and for each group the indices of its TRs.
 
     Raises:
-        TimingError: the windows are longer than the encoder takes, or the story is shorter than one frame.
+        TimingError: the windows are longer than the encoder takes, the story is shorter than one frame, or there are
+            fewer than two TRs or TRs that are not evenly spaced.
 
     Source: Li et al. 2024 (n = 6); Moussa et al. 2025 (n = 4).
     """
     rate = grid.sampling_rate_hz
-    tr_s = (tr_times_s[-1] - tr_times_s[0]) / (len(tr_times_s) - 1)
+    tr_times_s, tr_s = np.asarray(tr_times_s, dtype=np.float64), repetition_time(tr_times_s)
     n_samples = round((history_trs + 1) * tr_s * rate)
     grid.check_length(n_samples, "history_trs + 1 TRs", "history_trs")
     _check_story(n_story_samples, grid)

@@ -11,7 +11,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +114,11 @@ def read_progress(place: Path) -> Progress:
         CheckpointError: the file is missing or damaged.
     """
     with _damage_is_an_error(place):
-        return Progress(**json.loads((place / "progress.json").read_text()))
+        found = json.loads((place / "progress.json").read_text())
+        missing = {field.name for field in fields(Progress)} - set(found)
+        if missing:
+            raise ValueError(f"progress.json lacks {min(missing)}")
+        return Progress(**found)
 
 
 def restore_best(path: Path, model: torch.nn.Module) -> None:
@@ -123,24 +127,22 @@ def restore_best(path: Path, model: torch.nn.Module) -> None:
     Raises:
         CheckpointError: the file is missing or damaged.
     """
-    with _damage_is_an_error(path):
+    with _damage_is_an_error(path, remedy="the best epoch is lost: start anew in another --output"):
         load_tuned_state(model, load_file(path), path)
 
 
 @contextmanager
-def _damage_is_an_error(place: Path) -> Iterator[None]:
+def _damage_is_an_error(place: Path, remedy: str = "delete it and resume from the one before") -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise CheckpointError(
             f"a file of the checkpoint cannot be read ({error})",
             where=place,
-            remedy="if it is incomplete, delete it and resume from the one before",
+            remedy=remedy,
         ) from error
     except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise CheckpointError(
-            f"the checkpoint is damaged ({error})", where=place, remedy="delete it and resume from the one before"
-        ) from error
+        raise CheckpointError(f"the checkpoint is damaged ({error})", where=place, remedy=remedy) from error
 
 
 def _optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, torch.Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,7 +48,7 @@ class TuningJob:
 
     def __post_init__(self) -> None:
         for key, least in (("save_every", 1), ("workers", 0), ("cache_mb", 0), ("disk_cache_gb", 0)):
-            if getattr(self, key) < least:
+            if not least <= getattr(self, key) < math.inf:
                 raise RecipeError(f"{key}: {getattr(self, key)} is out of range", expected=f"at least {least}")
         if not self.subjects or len(set(self.subjects)) < len(self.subjects):
             raise RecipeError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import math
@@ -28,6 +29,7 @@ from brain_tuning.errors import AdapterError, EncodingError
 from brain_tuning.models.backbones import load_backbone_config
 from brain_tuning.models.frozen_cache import FrozenCache
 from brain_tuning.models.modeling import BrainWavLMForFMRIEncoding
+from brain_tuning.processes import on_cpu
 
 from . import checkpoint
 from .data import BlockDataset
@@ -111,6 +113,7 @@ def _accelerator(recipe: Recipe, mixed_precision: str | None, *, every_block_tra
         # Accelerate keeps the precision of the first run in a process for all later ones, or refuses them.
         AcceleratorState._reset_state()
     return Accelerator(
+        cpu=on_cpu(),
         mixed_precision=wanted,
         gradient_accumulation_steps=recipe.blocks_per_step,
         # True would hide adapters that nothing trains; the audit has found those before.
@@ -153,6 +156,8 @@ def build_model(
         backbone_dropout=recipe.backbone_dropout,
         tr_s=tr_s,
     )
+    # The checkpoint it was copied from is in reference cycles: its file would stay mapped, as large as the model again.
+    gc.collect()
     said = {"roi": job.roi, "recipe": recipe.name}
     if len(job.subjects) == 1:
         (subject,) = job.subjects

@@ -12,6 +12,7 @@ from accelerate import Accelerator
 
 from brain_tuning.atomic import whole_file
 from brain_tuning.corpus import Corpus
+from brain_tuning.corpus.fingerprint import corpus_fingerprint
 from brain_tuning.errors import CheckpointError
 from brain_tuning.models.modeling import BrainWavLMForFMRIEncoding
 from brain_tuning.versions import versions
@@ -52,6 +53,7 @@ def describe(
         "adapter": model.config.default_adapter,
         "n_voxels": sum(n_voxels.values()),
         "n_voxels_by_subject": n_voxels,
+        "corpus_fingerprints": {subject: corpus_fingerprint(corpus, subject) for subject in job.subjects},
         "backbone": {
             "name": model.config.base_model_name_or_path,
             "revision": model.config.base_model_revision,
@@ -118,18 +120,26 @@ def description_of(file: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{file.name} cannot be read ({error})", where=file, remedy="start anew in another --output"
         ) from error
-    return dict(described)
+    if not isinstance(described, dict) or "recipe" not in described:
+        raise CheckpointError(
+            f"{file.name} does not describe a run", where=file, remedy="start anew in another --output"
+        )
+    return described
 
 
 def _is_before(line: str, reached: checkpoint.Progress) -> bool:
     """Whether a line of metrics was written before the checkpoint that a run resumes from."""
     try:
         entry = json.loads(line)
+        if entry["kind"] == "validation":
+            return bool(entry["epoch"] < reached.epoch)
+        return bool(entry["step"] <= reached.step)
     except json.JSONDecodeError:  # cut short by the kill
         return False
-    if entry["kind"] == "validation":
-        return bool(entry["epoch"] < reached.epoch)
-    return bool(entry["step"] <= reached.step)
+    except (TypeError, KeyError) as error:
+        raise CheckpointError(
+            "a line of the metrics is not a run's", where=line[:60], remedy="start anew in another --output"
+        ) from error
 
 
 def _difference(key: str, before: Any, now: Any) -> str:

@@ -196,6 +196,43 @@ def test_no_listening_is_predicted_from_another_of_the_same_story(tmp_path: Path
     assert abs(pearson_r(results["noise"].prediction, measured).mean()) < 0.15
 
 
+def test_no_listening_is_predicted_from_one_that_began_later(tmp_path: Path) -> None:
+    """Listenings whose TRs do not coincide are two pieces of one story: what one has of a moment tells the other."""
+    rng = np.random.default_rng(0)
+    common = rng.standard_normal((120, 20))
+    runs = [RunInput("a", k, 0, "test", 2.0, 2.0 * k, signal_and_noise(rng, common[k:], 0.3)) for k in (0, 1)]
+    corpus = corpus_of(tmp_path, runs, seconds=260)
+    by_heart = np.random.default_rng(1).standard_normal((200, 100)).astype(np.float32)
+
+    def noise(story: str, tr_times_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return by_heart[np.round(tr_times_s / 2.0 + 10.5).astype(int)], np.ones(len(tr_times_s), bool)
+
+    settings = AlignmentSettings(delays_trs=(0,), cross_validate=5, n_folds=2, penalties=(1.0, 100.0))
+    measured, pieces, results = align(corpus, "s1", {"noise": noise}, settings)
+    assert [piece.n_trs for piece in pieces] == [120, 119]
+    assert abs(pearson_r(results["noise"].prediction, measured).mean()) < 0.1
+    for fold in listener(corpus, "s1", settings).outer:
+        times = np.concatenate([piece.tr_times_s for piece in pieces])
+        assert np.abs(times[fold.train][:, None] - times[fold.held_out]).min() > 20.0
+
+
+def test_listenings_are_averaged_where_their_trs_coincide_and_only_there(tmp_path: Path) -> None:
+    """A millisecond is the precision of an onset; another TR is another grid, though it have as many rows."""
+    rng = np.random.default_rng(0)
+    bold = [rng.standard_normal((20, 3)) for _ in range(4)]
+    runs = [
+        RunInput("a", 0, 0, "test", 2.0, 10.0, bold[0]),
+        RunInput("b", 0, 0, "test", 2.0, 10.0, bold[1]),
+        RunInput("a", 0, 1, "test", 2.0, 10.0 + 1e-6, bold[2]),
+        RunInput("a", 1, 2, "test", 1.5, 10.0, bold[3]),
+    ]
+    corpus = corpus_of(tmp_path, runs)
+    pieces, means = measured_responses(corpus, corpus.runs("s1"))
+    assert [(piece.story, piece.tr_s) for piece in pieces] == [("a", 2.0), ("a", 1.5), ("b", 2.0)]
+    expected = [(zscore(bold[0]) + zscore(bold[2])) / 2, zscore(bold[3]), zscore(bold[1])]
+    np.testing.assert_allclose(means, np.concatenate(expected), atol=1e-6)
+
+
 def test_seconds_and_progress_are_reported(corpus: Corpus) -> None:
     lines: list[str] = []
     _, _, results = align(corpus, "s2", {"a": features, "b": features}, SETTINGS, report=lines.append)
@@ -224,6 +261,12 @@ def test_penalties_are_the_fields_unless_given() -> None:
         ),
         (["train", "test"], AlignmentSettings(cross_validate=1), EncodingError, "1 folds; expected at least 2"),
         (["train", "test"], AlignmentSettings(cross_validate=-2), EncodingError, "-2 folds; expected at least 2"),
+        (
+            ["train", "test"],
+            AlignmentSettings(cross_validate=40),
+            EncodingError,
+            "180 TRs cannot be cut into 40 blocks [cross-validation of subject s1]; expected blocks of at least 5 TRs",
+        ),
     ],
 )
 def test_what_cannot_be_aligned_is_named(

@@ -22,7 +22,16 @@ from brain_tuning.analysis.grid import evaluate_subjects, group_rows
 from brain_tuning.analysis.significance import against_chance
 from brain_tuning.corpus import Corpus, Run
 from brain_tuning.encoding.scores import pearson_r
-from brain_tuning.errors import AdapterError, BackboneError, BrainTuningError, CorpusError, RegionError
+from brain_tuning.errors import (
+    AdapterError,
+    BackboneError,
+    BrainTuningError,
+    CorpusError,
+    EncodingError,
+    RegionError,
+    StorageError,
+    TimingError,
+)
 from brain_tuning.features.story import model_features
 from brain_tuning.models import BrainWavLMForFMRIEncoding
 from brain_tuning.timing import WindowPlan
@@ -197,18 +206,22 @@ def test_a_plan_replaces_the_models_windows(corpus: Corpus, tmp_path: Path) -> N
 
 
 def test_two_processes_give_what_one_gives(corpus: Corpus, tmp_path: Path) -> None:
-    """Each takes its share of the stories, then of the sets of features."""
+    """Each takes its share of the stories, then of the sets of features.
+
+    ``--cpu --num_processes 2`` would silently run one; this is what runs two.
+    """
     options = [
         *("--corpus", str(corpus.path), "--subject", "s1", "--backbone", BACKBONE, "--context-s", "1"),
         *("--stride-s", "4", "--layer", "0", "--layer", "1", "--baseline", "word-rate", "--region", "AC"),
         *("--delays", "1", "2", "--penalties", "10", "1000"),
     ]
-    launch = ["-m", "accelerate.commands.launch", "--num_processes", "2", "--cpu", "--mixed_precision", "no"]
+    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--mixed_precision", "no"]
     run = str(CHECKOUT / "evaluation" / "run.py")
     both = [*options, "--output", str(tmp_path / "two"), "--feature-cache", str(tmp_path / "features")]
-    child = in_subprocess([*launch, "--main_process_port", "0", run, *both])
-    err = child.communicate(timeout=300)[1]
+    child = in_subprocess([*launch, "--main_process_port", "0", run, *both], ACCELERATE_USE_CPU="true")
+    out, err = child.communicate(timeout=300)
     assert child.returncode == 0, err
+    assert out.count("results:") == 1
     child = in_subprocess([run, *options, "--output", str(tmp_path / "one")])
     err = child.communicate(timeout=300)[1]
     assert child.returncode == 0, err
@@ -258,15 +271,40 @@ def test_seeds_are_replicates_within_a_subject() -> None:
     [
         ({"layers": (7,)}, BackboneError, r"there is no layer 7 \[wavlm .*\]; expected 0, .* to 6, the last"),
         ({"regions": ("left & (AC",)}, RegionError, "left & "),
-        ({"models": ("mine=nowhere",)}, BrainTuningError, "nowhere"),
+        ({"models": ("mine=nowhere",), "backbone": None}, BrainTuningError, "nowhere"),
+        ({"models": ("mine=nowhere",)}, AdapterError, "a backbone is named beside tuned models"),
+        ({"backbone": None, "baselines": ("envelope",), "layers": (1,)}, AdapterError, "and there is none; expected"),
+        ({"baselines": ("word-vectors:gone.txt",)}, CorpusError, r"no such file of word vectors \[gone\.txt\]"),
+        ({"plan": WindowPlan(4.0, 1e-4)}, TimingError, "no frame lies in the last stride_s=0.0001 of a window"),
+        ({"layers": (9,), "features": Path("made-too-early")}, BackboneError, "there is no layer 9"),
+        (
+            {"settings": AlignmentSettings(delays_trs=(1, 500))},
+            TimingError,
+            r"a delay of 500 TRs is longer than every run; expected delays below \d+ TRs",
+        ),
     ],
 )
 def test_mistakes_are_found_first(
     corpus: Corpus, tmp_path: Path, values: dict[str, Any], error: type[BrainTuningError], text: str
 ) -> None:
     with pytest.raises(error, match=text):
-        evaluate_models(job_of(corpus, tmp_path / "out", backbone=BACKBONE, recipe_config=PLAN, **values))
+        evaluate_models(job_of(corpus, tmp_path / "out", **{"backbone": BACKBONE, "recipe_config": PLAN, **values}))
     assert not (tmp_path / "out").exists()
+    assert not Path("made-too-early").exists()
+
+
+@pytest.mark.parametrize(("file", "what"), [("corpus.json", "a corpus"), ("run.json", "that of a tuning run")])
+def test_a_folder_of_another_kind_is_not_written_into(corpus: Corpus, tmp_path: Path, file: str, what: str) -> None:
+    (tmp_path / file).write_text("{}")
+    with pytest.raises(StorageError, match=rf"the output folder is {what} \["):
+        evaluate_subjects(job_of(corpus, tmp_path, baselines=("envelope",)), ["s1"])
+    assert [path.name for path in tmp_path.iterdir()] == [file]
+
+
+@pytest.mark.parametrize("memory_mb", [0.0, -1.0, float("nan")])
+def test_a_budget_of_nothing_is_refused(memory_mb: float) -> None:
+    with pytest.raises(EncodingError, match=r"a budget of .* MiB; expected more than 0"):
+        AlignmentSettings(memory_mb=memory_mb)
 
 
 def test_subjects_are_named_once(corpus: Corpus, tmp_path: Path) -> None:
@@ -300,7 +338,8 @@ def test_one_long_story_is_tested_more_finely_than_its_rotations_allow(n_trs: tu
     p, regions = against_chance(signal, measured, pieces, {"both": np.array([0, 1]), "none": np.array([2])}, 500)
     np.testing.assert_allclose(p[:2], smallest, rtol=1e-6)
     assert p[2] > 0.05
-    assert regions["both"] == {"p": pytest.approx(smallest), "n_significant": 2}
+    how = "shuffled blocks of 20 TRs" if n_trs == (200,) else "rotated stories"
+    assert regions["both"] == {"p": pytest.approx(smallest), "n_significant": 2, "p_by": how}
     assert regions["none"]["n_significant"] == 0
 
 

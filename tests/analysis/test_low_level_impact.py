@@ -10,7 +10,6 @@ import pytest
 from scipy import stats
 
 from brain_tuning.analysis.alignment import AlignmentSettings, align
-from brain_tuning.analysis.corpus_fingerprint import corpus_fingerprint
 from brain_tuning.analysis.evaluation import EvaluationJob, evaluate_models
 from brain_tuning.analysis.low_level_impact import (
     MIN_LEFT,
@@ -21,6 +20,7 @@ from brain_tuning.analysis.low_level_impact import (
 )
 from brain_tuning.analysis.story_intervals import drop_interval, mean_by_story, mean_interval
 from brain_tuning.corpus import Corpus, RunInput, StoryInput, SubjectInput, open_corpus, write_corpus
+from brain_tuning.corpus.fingerprint import corpus_fingerprint
 from brain_tuning.encoding.folds import check_folds
 from brain_tuning.encoding.scores import pearson_r
 from brain_tuning.errors import CorpusError, EncodingError
@@ -224,7 +224,7 @@ def heard(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
         runs.append(RunInput(name, 0, 0, "test" if k >= 6 else "train", 2.0, 0.0, bold))
     audio = (rng.standard_normal(16_000 * 130) / 10).astype(np.float32)
     folder = tmp_path_factory.mktemp("planted") / "corpus"
-    stories = [StoryInput(name, audio) for name in names]
+    stories = [StoryInput(name, np.roll(audio, 16_000 * k)) for k, name in enumerate(names)]
     subject = SubjectInput("s1", 15, runs)
     return open_corpus(write_corpus(folder, name="x", source="x", licence="x", stories=stories, subjects=[subject]))
 

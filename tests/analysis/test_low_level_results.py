@@ -13,10 +13,10 @@ from safetensors.numpy import load_file
 
 from brain_tuning.analysis import evaluation
 from brain_tuning.analysis.command import format_impact
-from brain_tuning.analysis.corpus_fingerprint import corpus_fingerprint
 from brain_tuning.analysis.evaluation import EvaluationJob, evaluate_models
 from brain_tuning.analysis.grid import evaluate_subjects, group_impacts
 from brain_tuning.corpus import Corpus
+from brain_tuning.corpus.fingerprint import corpus_fingerprint
 
 
 def job_of(corpus: Corpus, output: Path, **values: Any) -> EvaluationJob:

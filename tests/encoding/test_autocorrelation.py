@@ -61,6 +61,22 @@ def test_the_share_lost_is_what_shuffled_blocks_lose() -> None:
     assert found.lost_share > 0.15
 
 
+def test_a_short_story_does_not_hide_the_memory_of_the_others() -> None:
+    rng = np.random.default_rng(0)
+    x, y = (ar1(rng, 100, runs=(2000, 6), coefficient=0.8) for _ in range(2))
+    found = block_length(x, y, [2000, 6], max_lag_trs=60)
+    # 2 q / (1 - q)^2 / ((1 + q) / (1 - q)) / 0.05 with q = 0.64
+    assert found.block_trs == pytest.approx(43.4, abs=5)
+
+
+def test_lags_beyond_the_memory_are_noise_and_do_not_count() -> None:
+    """Few voxels, no autocorrelation: sixty lags of noise ask for no block."""
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        x, y = rng.normal(size=(2, 200, 3))
+        assert block_length(x, y, [200], max_lag_trs=60).block_trs <= 2
+
+
 def test_voxels_that_do_not_vary_do_not_count() -> None:
     rng = np.random.default_rng(0)
     x, y = ar1(rng, 9), ar1(rng, 9)

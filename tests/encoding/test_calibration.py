@@ -26,6 +26,9 @@ N_VOXELS = 40
 #: 1 / 2000 is below 0.05 / 40: a single voxel can be discovered.
 N_PERMUTATIONS = 1999
 
+UNEQUAL_TRS = (61, 140, 95, 230, 77)
+HALVES = {"first": np.arange(100), "second": np.arange(100, 200)}
+
 Test = Callable[..., PermutationTest]
 
 
@@ -42,6 +45,18 @@ def equal_models(seed: int, **options: object) -> PermutationTest:
     bold, shared = ar1(rng, N_VOXELS), ar1(rng, N_VOXELS, n_averaged=4)
     one, other = (shared + 0.5 * bold + ar1(rng, N_VOXELS, n_averaged=4) for _ in range(2))
     return paired_block_p(one, other, bold, RUN_LENGTHS_TRS, n_permutations=N_PERMUTATIONS, seed=seed, **options)
+
+
+def correlated_voxels(test: Test, seed: int, coefficient: float, **options: object) -> PermutationTest:
+    """Test of pure noise in 200 voxels as alike as neighbours are, in five stories of unequal length."""
+    rng = np.random.default_rng(seed)
+    smooth = {"runs": UNEQUAL_TRS, "coefficient": coefficient, "smoothed_voxels": 6.0}
+    bold = ar1(rng, 200, **smooth)
+    shared, one, other = (ar1(rng, 200, n_averaged=4, **smooth) for _ in range(3))
+    options |= {"n_permutations": N_PERMUTATIONS, "seed": seed, "regions": HALVES}
+    if test is paired_block_p:
+        return test(shared + one + bold / 2, shared + other + bold / 2, bold, UNEQUAL_TRS, **options)
+    return test(one, bold, UNEQUAL_TRS, **options)
 
 
 def most_by_chance(n_seeds: int, rate: float = 0.05) -> int:
@@ -73,6 +88,16 @@ def test_few_seeds_of_pure_noise_discover_anything(test) -> None:
     tests = [noise_only(test, seed) for seed in range(100)]
     assert n_discovering(tests) <= most_by_chance(100)
     assert n_familywise(tests) <= most_by_chance(100)
+
+
+@pytest.mark.parametrize("coefficient", [0.3, 0.9])
+def test_neighbouring_voxels_and_unequal_stories_are_calibrated(coefficient) -> None:
+    """Voxels far apart are independent: their p are uniform; and regions, whose voxels go together, are too."""
+    tests = [correlated_voxels(circular_shift_p, seed, coefficient) for seed in range(20)]
+    assert stats.kstest(np.concatenate([test.p[::40] for test in tests]), "uniform").pvalue > 0.01
+    assert stats.kstest([p for test in tests for p in test.region_p.values()], "uniform").pvalue > 0.01
+    assert n_discovering(tests) <= most_by_chance(20)
+    assert n_familywise(tests) <= most_by_chance(20)
 
 
 def test_shuffling_single_trs_is_not_calibrated() -> None:
@@ -191,6 +216,22 @@ def figures(n_seeds: int = 500) -> None:
                 f"| {name} | {tail} | {uniformity(tests[:20]):.2g} | {(p <= 0.05).mean():.3f} "
                 f"| {(p <= 0.01).mean():.4f} | {n_discovering(tests) / n_seeds:.3f} "
                 f"| {n_familywise(tests) / n_seeds:.3f} |",
+                flush=True,
+            )
+    for coefficient in (0.3, 0.6, 0.9):
+        for name, test, options in (
+            ("circular_shift_p", circular_shift_p, {}),
+            ("block_permutation_p, 20 TRs", block_permutation_p, {}),
+            ("block_permutation_p, 40 TRs", block_permutation_p, {"block_trs": 40}),
+            ("paired_block_p, 20 TRs", paired_block_p, {}),
+            ("paired_block_p, 40 TRs", paired_block_p, {"block_trs": 40}),
+        ):
+            tests = [correlated_voxels(test, seed, coefficient, **options) for seed in range(40)]
+            p, by_region = np.concatenate([t.p for t in tests]), [p for t in tests for p in t.region_p.values()]
+            uniform = stats.kstest(np.concatenate([t.p[::40] for t in tests[:20]]), "uniform").pvalue
+            print(
+                f"| {coefficient} | {name} | {uniform:.2g} | {(p <= 0.05).mean():.3f} | {(p <= 0.01).mean():.4f} "
+                f"| {n_discovering(tests) / 40:.2f} | {np.mean(np.array(by_region) <= 0.05):.2f} |",
                 flush=True,
             )
     for n_clusters in (5, 8, 10, 15, 20, 40):

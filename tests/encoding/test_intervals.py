@@ -81,6 +81,10 @@ def test_nested_intervals_say_why_there_is_none() -> None:
 def test_what_does_not_fit_is_named() -> None:
     with pytest.raises(EncodingError, match=r"the values have shape \(2, 2\)"):
         bootstrap_interval(np.zeros((2, 2)))
+    with pytest.raises(EncodingError, match="0 bootstrap samples"):
+        bootstrap_interval(np.arange(20.0), n_resamples=0)
+    with pytest.raises(EncodingError, match="0 bootstrap samples"):
+        nested_bootstrap_interval(np.eye(9), n_resamples=0)
     with pytest.raises(EncodingError, match="level is 95"):
         bootstrap_interval(np.zeros(20), level=95)
     with pytest.raises(EncodingError, match=r"2 subjects with 3, 4 stories, stories='shared'.*stories='own'"):

@@ -63,6 +63,21 @@ def test_the_same_prediction_twice_has_p_one(predictions) -> None:
         assert (test.p == 1).all()
 
 
+@pytest.mark.parametrize(
+    ("tail", "n_permutations", "smallest"),
+    [("two-sided", 1000, 2 / 128), ("greater", 1000, 1 / 128), ("two-sided", 60, 1 / 61)],
+)
+def test_the_smallest_p_is_stated_and_reached(tail, n_permutations, smallest) -> None:
+    """Swapping everything changes the sign alone: of all swaps two are as extreme as the data, for two sides."""
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=(77, 3))
+    untuned = rng.normal(size=y.shape)
+    options = {"block_trs": 10, "n_permutations": n_permutations, "tail": tail}
+    test = paired_block_p(untuned + 9 * y, untuned, y, [45, 32], regions={"all": [0, 1, 2]}, **options)
+    assert test.smallest_p == pytest.approx(smallest)
+    np.testing.assert_allclose([*test.p, test.region_p["all"]], smallest)
+
+
 def test_a_planted_gain_is_found() -> None:
     rng = np.random.default_rng(0)
     y, untuned = ar1(rng, 20), ar1(rng, 20, n_averaged=4)

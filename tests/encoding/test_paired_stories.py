@@ -59,6 +59,8 @@ def test_nothing_and_nan() -> None:
     test = sign_flip_p(differences)
     assert test.p[:2].tolist() == [1.0, 0.25]
     assert np.isnan([test.p[2], test.mean[2]]).all()
+    infinite = sign_flip_p(np.array([[np.inf, 1.0], [1.0, 2.0]]))
+    assert np.isnan(infinite.p).tolist() == np.isnan(infinite.mean).tolist() == [True, False]
 
 
 def test_rows_by_region() -> None:

@@ -17,9 +17,9 @@ from small_layout import BASE_MODEL
 from tiny_runs import corpus, one_thread, work_folder
 
 import brain_tuning.hub.cards as cards
-from brain_tuning.analysis.corpus_fingerprint import corpus_fingerprint
 from brain_tuning.cli import main
 from brain_tuning.corpus import Corpus, open_corpus
+from brain_tuning.corpus.fingerprint import corpus_fingerprint
 from brain_tuning.errors import PublishError
 from brain_tuning.hub.card_citations import CORPORA
 from brain_tuning.hub.card_context import (

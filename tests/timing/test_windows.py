@@ -150,6 +150,8 @@ def test_a_wavlm_frame_hears_400_samples_around_its_centre() -> None:
     [
         (lambda: WindowPlan(-1.0, 1.0), "context_s=-1.0 and stride_s=1.0 has no frames; expected context_s >= 0"),
         (lambda: WindowPlan(1.0, 0.0), "context_s=1.0 and stride_s=0.0 has no frames"),
+        (lambda: WindowPlan(float("inf"), 1.0), "context_s=inf and stride_s=1.0 has no frames"),
+        (lambda: WindowPlan(1.0, float("nan")), "context_s=1.0 and stride_s=nan has no frames"),
         (lambda: WindowPlan(float("nan"), 1.0), "context_s=nan"),
         (lambda: WindowPlan(1.0, 1.0, "middle"), "unknown read 'middle' [window plan]; expected one of ('all', 'last'"),
         (lambda: WindowPlan(1.0, 1.0).groups(399, GRID), "the audio has 399 samples; expected at least 400, one frame"),
@@ -256,6 +258,12 @@ def test_history_longer_than_the_encoder_takes_is_refused() -> None:
         history_windows(20 * RATE, short, middles(5), history_trs=4)
     with pytest.raises(TimingError, match="the audio has 399 samples; expected at least 400, one frame"):
         history_windows(399, GRID, middles(5), history_trs=1)
+
+
+@pytest.mark.parametrize("times", [[], [1.0], [1.0, 3.0, 9.0]])
+def test_history_needs_an_even_grid_of_trs(times: list[float]) -> None:
+    with pytest.raises(TimingError, match="evenly spaced"):
+        history_windows(20 * RATE, GRID, np.array(times), history_trs=1)
 
 
 # Encoders that pad their input themselves

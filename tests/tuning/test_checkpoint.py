@@ -15,8 +15,9 @@ from tiny_runs import job_for, metrics
 
 from brain_tuning import BrainWavLMForFMRIEncoding
 from brain_tuning.corpus import Corpus
+from brain_tuning.corpus.fingerprint import corpus_fingerprint
 from brain_tuning.errors import CheckpointError
-from brain_tuning.tuning.checkpoint import KEPT, tuned_state
+from brain_tuning.tuning.checkpoint import KEPT, restore_best, tuned_state
 from brain_tuning.tuning.job import TuningJob
 from brain_tuning.tuning.loop import tune
 
@@ -147,6 +148,15 @@ def test_another_subject_is_named(corpus: Corpus, tuned_run: Path) -> None:
         tune(TuningJob(job.recipe, job.corpus, "s2", job.roi, job.output), resume=True)
 
 
+def test_a_corpus_of_the_same_name_with_other_responses_is_refused(corpus: Corpus, copied_run: Path) -> None:
+    described = json.loads((copied_run / "run.json").read_text())
+    assert described["corpus_fingerprints"] == {"s1": corpus_fingerprint(corpus, "s1")}
+    described["corpus_fingerprints"] = {"s1": corpus_fingerprint(corpus, "s2")}
+    (copied_run / "run.json").write_text(json.dumps(described))
+    with pytest.raises(CheckpointError, match=r"the run was started with another corpus_fingerprints\.s1"):
+        tune(job_for(corpus, copied_run), resume=True)
+
+
 def test_another_machine_may_resume(corpus: Corpus, copied_run: Path) -> None:
     described = json.loads((copied_run / "run.json").read_text())
     described.update(hardware="abacus, 1 cores", versions={"torch": "0.1"}, device="cuda")
@@ -163,6 +173,37 @@ def test_there_must_be_a_run_to_resume(corpus: Corpus, tmp_path: Path, copied_ru
     spoil(copied_run / "run.json")
     with pytest.raises(CheckpointError, match=r"run.json cannot be read"):
         tune(job_for(corpus, copied_run), resume=True)
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '"run"'])
+def test_what_does_not_describe_a_run_is_refused(corpus: Corpus, copied_run: Path, text: str) -> None:
+    (copied_run / "run.json").write_text(text)
+    with pytest.raises(CheckpointError, match=r"run\.json does not describe a run \[.*\]; remedy: start anew"):
+        tune(job_for(corpus, copied_run), resume=True)
+
+
+@pytest.mark.parametrize("line", ["7", '{"step": 1}', '{"kind": "step"}'])
+def test_metrics_that_are_not_of_a_run_are_refused(corpus: Corpus, copied_run: Path, line: str) -> None:
+    file = copied_run / "metrics.jsonl"
+    file.write_text(file.read_text() + line + "\n")
+    with pytest.raises(CheckpointError, match="a line of the metrics is not a run's"):
+        tune(job_for(corpus, copied_run), resume=True)
+
+
+def test_a_progress_without_its_step_is_damage_and_not_a_beginning(corpus: Corpus, copied_run: Path) -> None:
+    """Tuned weights with a step of 0 would be tuned from the start once more."""
+    (copied_run / "checkpoints" / "step-00000008" / "progress.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"the checkpoint is damaged \(progress\.json lacks best_epoch\)"):
+        tune(job_for(corpus, copied_run), resume=True)
+
+
+@pytest.mark.parametrize("damage", [spoil, Path.unlink])
+def test_a_lost_best_epoch_has_a_remedy_that_helps(copied_run: Path, damage: Callable[[Path], None]) -> None:
+    best = copied_run / "checkpoints" / "step-00000008" / "tuned.safetensors"
+    model = BrainWavLMForFMRIEncoding.from_pretrained(copied_run / "model")
+    damage(best)
+    with pytest.raises(CheckpointError, match=r"remedy: the best epoch is lost: start anew in another --output"):
+        restore_best(best, model)
 
 
 def test_a_checkpoint_of_another_model_is_refused(corpus: Corpus, copied_run: Path) -> None:

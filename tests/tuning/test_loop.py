@@ -242,6 +242,7 @@ def test_epochs_are_not_chosen_without_a_validation_story(tmp_path: Path) -> Non
         ({"workers": -1}, "workers: -1 is out of range; expected at least 0"),
         ({"cache_mb": -1}, "cache_mb: -1 is out of range; expected at least 0"),
         ({"disk_cache_gb": -0.5}, "disk_cache_gb: -0.5 is out of range; expected at least 0"),
+        ({"disk_cache_gb": float("nan")}, "disk_cache_gb: nan is out of range; expected at least 0"),
         ({"subject": ()}, r"the subjects are \(none\); expected at least one, each named once"),
         ({"subject": ("s1", "s2", "s1")}, "the subjects are s1, s2, s1; expected at least one, each named once"),
     ],

@@ -6,7 +6,7 @@ import hashlib
 
 import numpy as np
 
-from brain_tuning.corpus import Corpus
+from brain_tuning.corpus.store import Corpus
 
 
 def corpus_fingerprint(corpus: Corpus, subject: str) -> str:

@@ -61,8 +61,14 @@ def labels_of(name: str) -> tuple[str, ...] | None:
     Args:
         name: of the set or an alias; case, and whether words are joined by a hyphen, ``_`` or a space, matter not.
     """
-    known = _SETS_BY_KEY.get(re.sub(r"[\s_]+", "-", name.strip().casefold()))
+    known = _set_of(name)
     return None if known is None else SETS[known]
+
+
+def synonyms(name: str) -> tuple[str, ...]:
+    """All names of the set that is called ``name``, which is spelt as in :func:`labels_of`; none if there is none."""
+    known = _set_of(name)
+    return () if known is None else (known, *(alias for alias, of in ALIASES.items() if of == known))
 
 
 def bare_label(region: str) -> str:
@@ -74,3 +80,7 @@ def bare_label(region: str) -> str:
 def stored_as(label: str, regions: Iterable[str]) -> list[str]:
     """Stored regions that are this label, decorated or not, of either hemisphere; case matters not."""
     return [region for region in regions if bare_label(region).casefold() == label.casefold()]
+
+
+def _set_of(name: str) -> str | None:
+    return _SETS_BY_KEY.get(re.sub(r"[\s_]+", "-", name.strip().casefold()))

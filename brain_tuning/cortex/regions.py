@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from hashlib import sha256
 
@@ -11,7 +11,7 @@ import numpy as np
 from brain_tuning.errors import RegionError
 
 from .expressions import Ceiling, Expression, Name, Not, evaluate, marked, parse
-from .literature import ALIASES, SETS, labels_of, stored_as
+from .literature import ALIASES, SETS, labels_of, stored_as, synonyms
 
 #: names every corpus understands without storing them
 ALL = "all"
@@ -42,7 +42,8 @@ def select_voxels(
 
     Args:
         roi: a name, e.g. ``"AC"``, ``"left"``, or a set expression (``expressions.py``), e.g.
-            ``"left & (IFG | AG) - A1"``. A stored region of just this name goes before the expression.
+            ``"left & (IFG | AG) - A1"``. A stored region of just this name, or a set of the literature, goes before
+            the expression.
         regions: voxel indices by region name.
         usable: indices of voxels that are neither NaN, constant nor excluded, ascending.
         subject: named in errors.
@@ -57,28 +58,31 @@ def select_voxels(
     """
     every = np.asarray(usable, dtype=np.int64)
     whole = Name(roi, 0, len(roi))
-    literally = roi if roi == ALL else _stored(roi, regions)
-    expression = parse(roi) if literally is None else whole
+    literally = roi == ALL or labels_of(roi) is not None or _stored(roi, regions) is not None
+    expression = whole if literally else parse(roi)
+    subject = f"subject {subject}" if subject else ""
 
     def voxels_of(name: Name) -> np.ndarray:
         if name.text == ALL:
             return every
-        where = f"subject {subject}" if isinstance(expression, Name) else f"subject {subject}, {_marked(roi, name)}"
-        return region_voxels(name.text, regions, where=where)
+        where = [subject] if isinstance(expression, Name) else [subject, _marked(roi, name)]
+        return region_voxels(name.text, regions, where=", ".join(filter(None, where)))
 
     chosen = evaluate(expression, voxels_of, every, noise_ceiling)
     if chosen.size == 0:
         raise RegionError(
             f"region {roi!r} has no usable voxel",
-            where=f"subject {subject}",
+            where=subject,
             expected="at least one voxel that is neither NaN, constant nor excluded",
-            remedy="see `brain-tuning corpus inspect` for the voxel ledger",
+            remedy=_why_empty(expression, lambda part: evaluate(part, voxels_of, every, noise_ceiling)),
         )
     return chosen
 
 
 def region_voxels(name: str, regions: Mapping[str, np.ndarray], *, where: str = "") -> np.ndarray:
     """Voxels of one name: a stored region, an atlas label on both sides, or a set of the literature.
+
+    A set that is stored under another of its names is that region: ``auditory-cortex`` is a stored ``AC``.
 
     Args:
         name: what is looked for.
@@ -94,7 +98,7 @@ def region_voxels(name: str, regions: Mapping[str, np.ndarray], *, where: str = 
     stored = _stored(name, regions)
     if stored is not None:
         return np.asarray(regions[stored])
-    alike = [] if _spellings(name, regions) else stored_as(name, regions)
+    alike = [] if _spellings(name, regions) else stored_as(name, regions) or _by_another_name(name, regions)
     if not alike:
         alike = _literature(name, regions, where)
     return np.unique(np.concatenate([regions[region] for region in alike])).astype(np.int64)
@@ -197,6 +201,12 @@ def _spellings(name: str, regions: Mapping[str, np.ndarray]) -> list[str]:
     return [region for region in regions if region.lower() == name.lower()]
 
 
+def _by_another_name(name: str, regions: Mapping[str, np.ndarray]) -> list[str]:
+    """The stored region that is the same set of the literature, in a list; none if there is none."""
+    found = [stored for other in synonyms(name) if (stored := _stored(other, regions)) is not None]
+    return found[:1]
+
+
 def _literature(name: str, regions: Mapping[str, np.ndarray], where: str) -> list[str]:
     """Stored regions that make up a set of the literature."""
     labels = labels_of(name)
@@ -231,6 +241,24 @@ def _unknown(name: str, regions: Mapping[str, np.ndarray], where: str, further: 
         expected=f"one of {', '.join(listed)}",
         remedy="; ".join(hints),
     )
+
+
+def _why_empty(expression: Expression, voxels_in: Callable[[Expression], np.ndarray]) -> str:
+    if isinstance(expression, Name):
+        return "see `brain-tuning corpus inspect` for the voxel ledger"
+    sizes = {str(part): voxels_in(part).size for part in _leaves(expression)}
+    return f"usable voxels by themselves: {', '.join(f'{part}: {size}' for part, size in sizes.items())}"
+
+
+def _leaves(expression: Expression) -> Iterator[Name | Ceiling]:
+    """The names and thresholds that an expression is made of, from left to right."""
+    if isinstance(expression, Name | Ceiling):
+        yield expression
+    elif isinstance(expression, Not):
+        yield from _leaves(expression.inner)
+    else:
+        for part in expression.parts:
+            yield from _leaves(part)
 
 
 def _marked(roi: str, name: Name) -> str:

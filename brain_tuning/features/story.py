@@ -1,7 +1,8 @@
 """Frozen features of stories at TR rate: of any layers, under any window plan, each computed once.
 
 What was computed is remembered by content: the samples of the story, the times of the TRs, the weights up to the layer
-(adapters included) and the window plan. A cache on disk therefore serves other runs, subjects and processes.
+(adapters included), the backbone's config and the window plan. A cache on disk therefore serves other runs, subjects
+and processes, and a model that is tuned on, or switched to another adapter, is computed anew.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import numpy as np
 import torch
 
 from brain_tuning.corpus import Corpus
-from brain_tuning.models.frozen import fingerprint
+from brain_tuning.models.adapters import tuner_layers
+from brain_tuning.models.frozen import deciding, fingerprint
 from brain_tuning.models.frozen_cache import FrozenCache
 from brain_tuning.models.modeling import BrainWavLMForFMRIEncoding
 from brain_tuning.timing import WindowPlan
@@ -53,7 +55,9 @@ def model_features(
     plan: WindowPlan | None = None,
     cache: FrozenCache | None = None,
 ) -> StoryFeatures:
-    """Features of the layer that a model reads; each (story, TR grid) is computed once.
+    """Features of the layer that a model reads; each (story, TR grid) is computed once while the model stays the same.
+
+    Weights changed in place, by an optimiser or under ``torch.no_grad()``, are noticed; through ``.data`` they are not.
 
     Args:
         model: tuned or not; it is put in evaluation mode while computing.
@@ -132,8 +136,10 @@ class _Extractor:
         self._known: dict[tuple[int, str, bytes], tuple[np.ndarray, np.ndarray]] = {}
         self._seals: dict[int, bytes] = {}
         self._heard: dict[str, bytes] = {}
+        self._seen: object = None
 
     def __call__(self, layer: int, story: str, tr_times_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        self._forget_if_changed()
         times = np.asarray(tr_times_s, dtype=np.float64)
         if self.cache is None:
             place = (layer, story, times.tobytes())
@@ -168,14 +174,34 @@ class _Extractor:
         digest.update(times.tobytes())
         return digest.digest()
 
+    def _forget_if_changed(self) -> None:
+        """Drop what the model has outgrown; told without reading the weights, which takes as long as a cached story."""
+        backbone = self.model.backbone
+        tensors = [
+            # Tensors made for inference alone cannot be changed outside of it, and count no versions.
+            (tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version)
+            for tensor in (*backbone.parameters(), *backbone.buffers())
+        ]
+        heard = [(module.active_adapters, dict(module.scaling)) for module in tuner_layers(backbone).values()]
+        seen = (tensors, heard, self._settings(), torch.is_autocast_enabled(backbone.device.type))
+        if seen != self._seen:
+            self._seen = seen
+            self._known.clear()
+            self._seals.clear()
+
+    def _settings(self) -> tuple[object, ...]:
+        """What decides features besides tensors: windows, the backbone's config, whether adapters are switched off."""
+        config, backbone = self.model.config.judging(self.plan), self.model.backbone
+        windows = (config.context_s, config.stride_s, config.read, config.lanczos_lobes)
+        input_ = (config.sampling_rate_hz, config.normalise_input)
+        silent = any(module.disable_adapters for module in tuner_layers(backbone).values())
+        return windows, input_, repr(deciding(backbone.config, max(self.layers[-1], 1))), silent
+
     def _seal(self, layer: int) -> bytes:
         """What decides the features of a layer, but for the story and the times."""
         if layer not in self._seals:
-            config = self.model.config.judging(self.plan)
-            plan = (config.context_s, config.stride_s, config.read, config.lanczos_lobes)
-            heard = (config.sampling_rate_hz, config.normalise_input)
-            digest = hashlib.blake2b(repr((_VERSION, layer, plan, heard)).encode(), digest_size=16)
-            # From 1: what enters the first layer also depends on the projection and the positions.
+            digest = hashlib.blake2b(repr((_VERSION, layer, self._settings())).encode(), digest_size=16)
+            # Adapters included. From 1: what enters the first layer also depends on the projection and the positions.
             digest.update(fingerprint(self.model.backbone, max(layer, 1)))
             self._seals[layer] = digest.digest()
         return self._seals[layer]

@@ -1,7 +1,8 @@
 """Word vectors from a file, for the words of a corpus.
 
-Three formats, none of which can run code: text, one word and its numbers a line (GloVe's; word2vec's, which has a
-first line of two counts); ``.json``, ``{word: [numbers]}``; ``.npz``, arrays ``words`` (n,) and ``vectors`` (n, width).
+Three formats, none of which can run code: text, one word and its numbers a line, with blanks or tabs between (GloVe's;
+word2vec's, which has a first line of two counts); ``.json``, ``{word: [numbers]}``; ``.npz``, arrays ``words`` (n,) and
+``vectors`` (n, width).
 """
 
 from __future__ import annotations
@@ -122,10 +123,10 @@ def _from_text(path: Path, wanted: frozenset[str]) -> Iterator[tuple[str, np.nda
                 if width < 1:
                     raise CorpusError("a line without numbers", where=f"{path}, line {number}", expected=_FORMATS)
                 # Most lines are of words that nobody said: their numbers are not read.
-                if plain_word(line.partition(" ")[0]) not in wanted:
+                if not any(plain_word(start) in wanted for start in line.split(maxsplit=1)[:1]):
                     continue
                 # Some GloVe files hold words with spaces in them: the numbers are counted from the end.
-                word, *numbers = line.rstrip().rsplit(" ", width)
+                word, *numbers = line.rsplit(maxsplit=width)
                 try:
                     vector = np.array(numbers, dtype=np.float32)
                 except ValueError as error:

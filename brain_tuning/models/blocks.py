@@ -11,6 +11,7 @@ from scipy import sparse
 from brain_tuning.errors import AudioError, TimingError
 from brain_tuning.timing import WindowGroup
 from brain_tuning.timing.lanczos import lanczos_matrix, to_torch
+from brain_tuning.timing.runs import repetition_time
 from brain_tuning.timing.windows import history_windows
 
 from .configuration import BrainEncodingConfig
@@ -25,8 +26,7 @@ def plan_block(config: BrainEncodingConfig, audio: np.ndarray, tr_times_s: np.nd
         )
     audio = audio.astype(np.float32, copy=False)
     times = np.asarray(tr_times_s, dtype=np.float64)
-    if times.ndim != 1 or len(times) < 2:
-        raise TimingError(f"{times.size} TRs were asked for", expected="at least 2 evenly spaced TR times")
+    repetition_time(times)
     if config.history_trs is None:
         groups, matrix, seen = stride_windows(config, len(audio), times)
     else:
@@ -43,7 +43,7 @@ def stride_windows(
     config: BrainEncodingConfig, n_samples: int, times: np.ndarray
 ) -> tuple[list[WindowGroup], sparse.csr_matrix, np.ndarray]:
     """Windows every ``stride_s``, filtered to TRs."""
-    tr_s = (times[-1] - times[0]) / (len(times) - 1)
+    tr_s = repetition_time(times)
     reach_s = config.lanczos_lobes * tr_s
     groups = config.window_plan.groups(
         n_samples,

@@ -14,14 +14,29 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from .adapters import tuner_layers
 from .families import family_of
 from .frozen_cache import FrozenCache
 
-#: beginnings of the config keys that decide what the stem computes
-_SETTINGS = ("conv_", "feat_extract_", "num_mel", "hidden_act", "layer_norm_eps", "position_embeddings")
+#: beginnings of the keys of a config that decide what the stem computes
+_OF_STEM = ("conv_", "feat_extract_", "num_mel", "hidden_act", "layer_norm_eps", "position_embeddings")
+#: keys of the config that say where a backbone comes from, not what it computes
+_ORIGIN = ("_name_or_path", "architectures", "dtype", "id2label", "label2id", "transformers_version")
+
+
+def deciding(config: PreTrainedConfig, depth: int) -> dict[str, Any]:
+    """What of a config decides :func:`frozen_output`, beside the weights.
+
+    Heads and buckets of attention, or the place of norms: other values fit the same tensors.
+
+    Args:
+        config: of a backbone of a known family.
+        depth: layers that are frozen with the stem.
+    """
+    said = config.to_dict()
+    return {key: said[key] for key in sorted(said) if key not in _ORIGIN and (depth or key.startswith(_OF_STEM))}
 
 
 def fingerprint(backbone: PreTrainedModel, depth: int) -> bytes:
@@ -32,7 +47,6 @@ def fingerprint(backbone: PreTrainedModel, depth: int) -> bytes:
         depth: layers that are frozen with the stem.
     """
     config, device = backbone.config, backbone.device.type
-    said = {key: value for key, value in config.to_dict().items() if key.startswith(_SETTINGS)}
     precision = torch.get_autocast_dtype(device) if depth and torch.is_autocast_enabled(device) else None
     family = family_of(config)
     # Above depth 0 the projection, positions and norms count as well: all of the backbone but the layers above.
@@ -43,9 +57,9 @@ def fingerprint(backbone: PreTrainedModel, depth: int) -> bytes:
         (key, name, module.scaling[name])
         for key, module in tuner_layers(backbone).items()
         for name in module.active_adapters
-        if depth and not any(part in key for part in above)
+        if depth and not module.disable_adapters and not any(part in key for part in above)
     ]
-    described = (config.model_type, sorted(said.items()), backbone.dtype, depth, precision, heard)
+    described = (config.model_type, deciding(config, depth), backbone.dtype, depth, precision, heard)
     digest = hashlib.blake2b(repr(described).encode(), digest_size=16)
     for module in modules:
         for key, value in sorted(module.state_dict().items()):

@@ -120,6 +120,10 @@ class FrozenCache:
         except FileNotFoundError:
             self._disk.forget(key)
             return None
+        except OSError as error:
+            raise StorageError(
+                f"the cache of {self._holds} cannot be read ({error.strerror})", where=path, remedy=self._remedy
+            ) from error
         except (SafetensorError, KeyError) as error:
             log.warning("%s is damaged (%s): it is computed anew", path, error)
             self._disk.forget(key)

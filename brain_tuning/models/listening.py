@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -148,7 +148,8 @@ class Listening(PreTrainedModel if TYPE_CHECKING else object):  # type: ignore[m
             case "convolution":
                 read = self.head.read
                 assert read is not None
-                return read(kept)[:, None]
+                # Autocast makes bfloat16 of it, in which there are no sparse products.
+                return read(kept)[:, None].float()
         return kept
 
     def checkpoint_activations(self) -> None:
@@ -263,9 +264,7 @@ class Listening(PreTrainedModel if TYPE_CHECKING else object):  # type: ignore[m
                     for layer in ascending:
                         hidden, at = self._run(self.backbone, hidden, at, layer), layer
                         frames[layer].append(self._read(hidden[:, first:].float(), config.read).flatten(0, 1))
-        matrix = block["frame_to_tr"].to(self.device)
-        features = {layer: (matrix @ torch.cat(parts)).cpu().numpy() for layer, parts in frames.items()}
-        return features, block["seen"].numpy()
+        return {layer: self._at_trs(block, parts) for layer, parts in frames.items()}, block["seen"].numpy()
 
     def _features(
         self, config: BrainEncodingConfig, audio: np.ndarray, tr_times_s: np.ndarray, windows_per_batch: int
@@ -277,8 +276,13 @@ class Listening(PreTrainedModel if TYPE_CHECKING else object):  # type: ignore[m
                 for group, first in zip(block["input_values"], block["first_frames"], strict=True)
                 for part in group.split(windows_per_batch)
             ]
-        matrix = block["frame_to_tr"].to(self.device)
-        return (matrix @ torch.cat(frames)).cpu().numpy(), block["seen"].numpy()
+        return self._at_trs(block, frames), block["seen"].numpy()
+
+    def _at_trs(self, block: Mapping[str, Any], frames: list[torch.Tensor]) -> np.ndarray:
+        """Features of TRs (n_trs, width), float32, from what was read of windows in time order."""
+        # Under a caller's autocast the sparse product would be asked for in bfloat16.
+        with torch.autocast(self.device.type, enabled=False):
+            return (block["frame_to_tr"].to(self.device) @ torch.cat(frames).float()).cpu().numpy()
 
     def audit(self, audio: np.ndarray, tr_times_s: np.ndarray) -> int:
         """Prove on real input that every tensor of the active adapter is trained.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from brain_tuning.cortex.literature import ALIASES, SETS, bare_label, labels_of, stored_as
-from brain_tuning.cortex.regions import ALL, region_voxels, select_voxels
+from brain_tuning.cortex.regions import ALL, region_slug, region_voxels, select_voxels
 from brain_tuning.errors import RegionError
 
 
@@ -107,3 +107,26 @@ def test_sets_are_proposed_only_where_their_labels_are_stored() -> None:
         select_voxels("early-auditry", glasser("plain"), np.arange(200))
     with pytest.raises(RegionError, match=r"expected one of all, AC$"):
         select_voxels("early-auditry", {"AC": np.array([0])}, np.arange(200))
+
+
+@pytest.mark.parametrize("name", ["late language", "Early auditory", "angular gyrus", "lateral temporal"])
+def test_a_set_may_be_written_with_a_space(name: str) -> None:
+    """Where it is the whole region; within an expression it is quoted."""
+    regions, usable = glasser("plain"), np.arange(200)
+    hyphened = select_voxels(name.replace(" ", "-"), regions, usable)
+    assert select_voxels(name, regions, usable).tolist() == hyphened.tolist()
+    assert select_voxels(f'all & "{name}"', regions, usable).tolist() == hyphened.tolist()
+    assert region_slug(name) == region_slug(name.replace(" ", "-"))
+
+
+@pytest.mark.parametrize(
+    ("stored", "name"),
+    [("AC", "auditory-cortex"), ("auditory-cortex", "AC"), ("angular-gyrus", "AG"), ("ag", "Angular gyrus"),
+     ("Late-Language", "late_language")],
+)  # fmt: skip
+def test_a_set_that_is_stored_is_meant_by_each_of_its_names(stored: str, name: str) -> None:
+    """So a hand-drawn AC is not replaced by atlas labels when it is asked for as auditory cortex."""
+    regions = {**glasser("plain"), stored: np.array([150, 151])}
+    assert region_voxels(name, regions).tolist() == [150, 151]
+    assert select_voxels(f'all & "{name}"', regions, np.arange(151)).tolist() == [150]
+    assert region_voxels("early-auditory", regions).size == 12

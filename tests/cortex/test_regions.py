@@ -105,6 +105,18 @@ def test_an_empty_expression_points_to_the_ledger() -> None:
         select_voxels("AC - left - v1 & V1", REGIONS, USABLE, subject="s1")
 
 
+def test_an_empty_expression_tells_how_large_its_parts_are() -> None:
+    regions = {"left": np.array([0, 1, 2, 8]), "A1": np.array([2, 9]), "a b": np.array([3])}
+    ceiling = np.array([0.1, 0.2, 0.3, np.nan, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9])
+    with pytest.raises(RegionError) as caught:
+        select_voxels('left & ~A1 & ceiling > 0.5 - "a b"', regions, np.arange(8), noise_ceiling=ceiling)
+    assert str(caught.value) == (
+        "region 'left & ~A1 & ceiling > 0.5 - \"a b\"' has no usable voxel; expected at least one voxel that is "
+        "neither NaN, constant nor excluded; remedy: usable voxels by themselves: left: 3, A1: 1, ceiling > 0.5: 4, "
+        '"a b": 1'
+    )
+
+
 def test_an_unknown_name_in_an_expression_is_shown_where_it_stands() -> None:
     with pytest.raises(RegionError) as caught:
         select_voxels("left & (AC | lft)", REGIONS, USABLE, subject="s1")

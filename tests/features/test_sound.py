@@ -35,7 +35,7 @@ def test_the_log_envelope_falls_20_db_where_the_amplitude_falls_tenfold() -> Non
     found = log_envelope(audio)
     loud, soft, silent = (found[k * RATE_HZ + 10 : (k + 1) * RATE_HZ - 10] for k in range(3))
     assert loud.mean() - soft.mean() == pytest.approx(20.0, abs=0.01)
-    assert silent[10:16].max() == 0.0  # later the loud start shows: the transform is periodic
+    assert not silent.any()  # to its end: the loud start does not ring into it, though the transform is periodic
     assert loud.min() > 75
     assert found.max() == 80.0
 

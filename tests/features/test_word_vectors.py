@@ -30,11 +30,12 @@ def write(path: Path, vectors: dict[str, list[float]]) -> Path:
         np.savez(path, words=np.array(list(vectors)), vectors=np.array(list(vectors.values()), np.float16))
     else:
         header = f"{len(vectors)} 3\n" if path.suffix == ".vec" else ""
-        path.write_text(header + lines_of(vectors))
+        lines = header + lines_of(vectors)
+        path.write_text(lines.replace(" ", "\t") + "\n" if path.suffix == ".tsv" else lines)
     return path
 
 
-@pytest.mark.parametrize("name", ["glove.txt", "word2vec.vec", "words.json", "words.npz"])
+@pytest.mark.parametrize("name", ["glove.txt", "word2vec.vec", "tabs.tsv", "words.json", "words.npz"])
 def test_every_format_gives_the_same(tmp_path: Path, name: str) -> None:
     found = read_word_vectors(write(tmp_path / name, VECTORS), {"alice", "the", "cat"})
     assert found.keys() == {"alice", "the"}

@@ -11,6 +11,7 @@ from model_builders import LORA, stock_wavlm, story, tr_times, tuned_model, wave
 from transformers import WavLMModel
 
 from brain_tuning.models import BrainWavLMForFMRIEncoding, encoders
+from brain_tuning.models.adapters import tuner_layers
 from brain_tuning.models.convolutions import convolve
 from brain_tuning.models.families import family_of
 from brain_tuning.models.frozen import fingerprint, frozen_output
@@ -173,6 +174,30 @@ def test_the_seal_of_a_depth_knows_what_lies_below_it_and_nothing_above() -> Non
         assert {depth for depth in seals if fingerprint(other, depth) != seals[depth]} == concerned, key
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert {depth for depth in seals if fingerprint(backbone, depth) != seals[depth]} == {1, 2, 3}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("max_bucket_distance", 20), ("num_attention_heads", 1), ("do_stable_layer_norm", True)]
+)
+def test_the_seal_of_a_depth_knows_what_fits_the_same_tensors(key: str, value: object) -> None:
+    """The same weights, attended to otherwise, give another hidden state; the convolutions do not mind."""
+    backbone, other = prepared(), prepared()
+    assert getattr(other.config, key) != value
+    setattr(other.config, key, value)
+    assert fingerprint(other, 0) == fingerprint(backbone, 0)
+    assert fingerprint(other, 2) != fingerprint(backbone, 2)
+    other.config = copy.deepcopy(backbone.config)
+    other.config._name_or_path = "elsewhere"
+    assert fingerprint(other, 2) == fingerprint(backbone, 2)
+
+
+def test_the_seal_of_a_depth_knows_whether_adapters_are_heard(tiny_wavlm: Path) -> None:
+    model = tuned_model(tiny_wavlm, layer=3)
+    heard, stem = fingerprint(model.backbone, 3), fingerprint(model.backbone, 0)
+    for module in tuner_layers(model.backbone).values():
+        module.enable_adapters(False)
+    assert fingerprint(model.backbone, 3) != heard
+    assert fingerprint(model.backbone, 0) == stem
 
 
 def test_the_untuned_model_and_every_adapter_share_what_lies_below_them(tiny_wavlm: Path) -> None:

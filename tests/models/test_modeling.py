@@ -120,6 +120,25 @@ def test_the_loss_sees_the_prediction_in_float32_under_bfloat16(tiny_wavlm: Path
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters() if p.requires_grad)
 
 
+def test_features_of_a_story_under_a_callers_autocast(tiny_wavlm: Path) -> None:
+    """What brings frames to TRs stays in float32; only the backbone rounds."""
+    model = tuned_model(tiny_wavlm)
+    audio, times = story(18.0), tr_times(8)
+    plain, _ = model.story_features(audio, times)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded, _ = model.story_features(audio, times)
+        layers, _ = model.layer_features(audio, times, [model.config.layer])
+    assert rounded.dtype == layers[model.config.layer].dtype == np.float32
+    for found in (rounded, layers[model.config.layer]):
+        assert 0 < np.linalg.norm(found - plain) <= 0.05 * np.linalg.norm(plain)
+
+
+@pytest.mark.parametrize("times", [[1.0, 3.0, 5.0, 1.0, 3.0], [5.0, 3.0, 1.0], [1.0, 3.0, float("nan")]])
+def test_trs_of_two_runs_are_not_one_run(tiny_wavlm: Path, times: list[float]) -> None:
+    with pytest.raises(TimingError, match="the TRs are not evenly spaced"):
+        tuned_model(tiny_wavlm).story_features(story(18.0), np.array(times))
+
+
 def test_a_part_of_a_story_is_predicted_as_in_the_whole(tiny_wavlm: Path) -> None:
     model = tuned_model(tiny_wavlm)
     audio, times = story(18.0), tr_times(12)

@@ -15,7 +15,7 @@ from statistics import median
 from time import perf_counter
 from typing import Any, Protocol
 
-from benchmarks.machine import Machine, Rates, synchronise
+from benchmarks.machine import Machine, Rates, give_back, synchronise
 from benchmarks.memory import Peak, peak_in_fresh_process
 from brain_tuning.errors import BrainTuningError
 
@@ -70,10 +70,19 @@ class Goal:
 
 @dataclass(frozen=True)
 class Work:
-    """What ours has to do at least, from the sizes alone: float32 products, or else bytes read and written."""
+    """What ours has to do at least, from the sizes alone: products of matrices, or else bytes read and written.
+
+    Attributes:
+        flops: operations of the products.
+        bytes: read and written.
+        bf16: the products are in bfloat16, and it is the machine's rate of these that they are held against.
+        audio_s: seconds of a story that are heard, each counted once.
+    """
 
     flops: float = 0.0
     bytes: float = 0.0
+    bf16: bool = False
+    audio_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -163,8 +172,15 @@ class Result:
         """Share of the machine's matrix-product rate, or of its copying rate, that ours reaches."""
         seconds = median(self.ours_s)
         if self.work.flops:
-            return self.work.flops / seconds / self.rates.gemm_float32
+            products = self.rates.gemm_bfloat16 if self.work.bf16 else self.rates.gemm_float32
+            return self.work.flops / seconds / products
         return self.work.bytes / seconds / self.rates.copy if self.work.bytes else None
+
+    @property
+    def audio_rates(self) -> tuple[float, float] | None:
+        """Seconds of audio that ours and the peer hear in a second."""
+        audio_s = self.work.audio_s
+        return (audio_s / median(self.ours_s), audio_s / median(self.peer_s)) if audio_s else None
 
     @property
     def memory_share(self) -> float | None:
@@ -194,6 +210,7 @@ class Result:
         derived = {
             "ratio": self.ratio,
             "rate_share": self.rate_share,
+            "audio_rates": self.audio_rates,
             "memory_share": self.memory_share,
             "missed": self.missed(),
         }
@@ -252,6 +269,7 @@ def run_case(
     )
     # What this process holds would only press on the memory of those that measure it.
     del case, machine
+    give_back(device)
     peaks = [
         peak_in_fresh_process(benchmark, case_name, side, sizes, folder, device) if memory else None
         for side in ("ours", "peer")

@@ -6,6 +6,7 @@ timed pairs of the same run.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
@@ -77,6 +78,13 @@ class Machine:
         run()
         synchronise(self.device)
         return perf_counter() - begin
+
+
+def give_back(device: str) -> None:
+    """Let other processes have the device memory that torch keeps after its tensors are gone."""
+    if device == "cuda":
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 def synchronise(device: str) -> None:

@@ -44,6 +44,10 @@ BENCHMARKS = (
     "features_story",
     "tuning_step",
     "multi_subject",
+    "gpu_wavlm_forward",
+    "gpu_features_story",
+    "gpu_tuning_step",
+    "gpu_multi_subject",
     "epoch_cached",
     "superb_frozen",
     "query_search",
@@ -88,14 +92,23 @@ def sizes_of(benchmark: Benchmark, *, full: bool, changed: Mapping[str, int]) ->
 def outcomes(args: argparse.Namespace) -> Iterator[Result | DisagreementError]:
     """Run what was asked for; what each case gave, as soon as it is known."""
     changed = _changed_sizes(args.size, [benchmark for benchmark, _ in chosen(args.names)])
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise BrainTuningError(
+            "torch sees no GPU", where="--device cuda", expected="a CUDA device",
+            remedy="install a CUDA build of torch (see constraints.txt), or leave --device out",
+        )  # fmt: skip
     for benchmark, case in chosen(args.names):
         name = f"{benchmark.__name__.rpartition('.')[2]}/{case}"
-        if args.device not in benchmark.DEVICES:
+        device = args.device or benchmark.DEVICES[0]
+        if device not in benchmark.DEVICES:
             print(f"{name}: runs on {' and '.join(benchmark.DEVICES)} only", file=sys.stderr)
+            continue
+        if device == "cuda" and not torch.cuda.is_available():
+            print(f"{name}: left out, torch sees no GPU", file=sys.stderr)
             continue
         print(f"{name} ...", file=sys.stderr, flush=True)
         sizes = sizes_of(benchmark, full=args.full, changed=changed)
-        options = {"device": args.device, "repeats": args.repeats, "memory": not args.no_memory}
+        options = {"device": device, "repeats": args.repeats, "memory": not args.no_memory}
         with tempfile.TemporaryDirectory(prefix="bench-", dir=args.scratch) as folder:
             try:
                 yield run_case(benchmark, case, sizes, Path(folder), **options)
@@ -143,7 +156,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("names", nargs="*", metavar="NAME", help="benchmarks or cases; default: all")
     made.add_argument("--full", action="store_true", help="the sizes that the goals are meant for: minutes to hours")
     made.add_argument("--repeats", type=_at_least_one, default=5, metavar="N", help="pairs of runs (default: 5)")
-    made.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    made.add_argument("--device", choices=("cpu", "cuda"), help="default: cpu, and cuda for gpu_*")
     made.add_argument("--size", action="append", default=[], metavar="KEY=NUMBER", help="change one of the sizes")
     made.add_argument("--no-memory", action="store_true", help="leave out the peak memory")
     made.add_argument("--scratch", type=Path, metavar="DIR", help="where the workloads' files lie meanwhile")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,15 +59,51 @@ def tuned_model(
     return model
 
 
-def one_clip(seconds: float, n_voxels: int, tr_s: float = 2.0) -> dict[str, Any]:
-    """A clip and the responses to it, as the model takes them."""
-    n_trs, n_frames = int(seconds / tr_s), (round(seconds * RATE_HZ) - 400) // 320 + 1
-    frame_times_s = (np.arange(n_frames) * 320 + 200) / RATE_HZ
+def clips(seconds: float, n_voxels: int, *, n_clips: int = 1, tr_s: float = 2.0) -> dict[str, Any]:
+    """Successive clips of a story and the responses to them, as the model takes them."""
+    n_trs, n_frames = int(n_clips * seconds / tr_s), (round(seconds * RATE_HZ) - 400) // 320 + 1
+    in_clip_s = (np.arange(n_frames) * 320 + 200) / RATE_HZ
+    frame_times_s = (np.arange(n_clips)[:, None] * seconds + in_clip_s).ravel()
     matrix = lanczos_matrix(frame_times_s, (np.arange(n_trs) + 0.5) * tr_s)
     bold = torch.randn(n_trs, n_voxels, generator=torch.Generator().manual_seed(2))
     return {
-        "input_values": [torch.from_numpy(speechlike(seconds))[None]],
+        "input_values": [torch.from_numpy(speechlike(n_clips * seconds).reshape(n_clips, -1))],
         "first_frames": [0],
         "frame_to_tr": to_torch(matrix),
         "labels": bold,
     }
+
+
+def step_flops(
+    windows: Sequence[torch.Tensor], *, width: int, n_layers: int, n_trs: int, n_voxels: int, n_heads: int = 1
+) -> float:
+    """Multiplications and additions of a step's products from the stem's output on: what it takes at least.
+
+    Args:
+        windows: groups of windows, each (n_windows, n_samples).
+        width: of the backbone; its feed-forward layers are four times as wide.
+        n_layers: that are computed.
+        n_trs, n_voxels: that a head of :func:`tuned_model` predicts.
+        n_heads: of such heads.
+    """
+    layers = 0.0
+    for group in windows:
+        n_frames = group.shape[1] // 320
+        # Projections and feed-forward; scores and values.
+        layers += n_layers * group.shape[0] * n_frames * (2 * (4 + 8) * width**2 + 4 * n_frames * width)
+    head = 2.0 * n_trs * (4 * width * 100 + 100 * n_voxels)
+    # Backward of frozen layers has the gradient of their input only, that of the head its weights' as well.
+    return 2 * layers + 3 * n_heads * head
+
+
+def moved(block: dict[str, Any], device: str) -> dict[str, Any]:
+    """What the model takes, with its tensors on a device."""
+
+    def to(value: Any) -> Any:
+        if isinstance(value, list):
+            return [to(part) for part in value]
+        if isinstance(value, dict):
+            return moved(value, device)
+        return value.to(device) if isinstance(value, torch.Tensor) else value
+
+    return {key: to(value) for key, value in block.items()}

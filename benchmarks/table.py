@@ -17,6 +17,7 @@ HEADINGS = (
     "reached",
     "memory ours/peer",
     "of the machine's rate",
+    "audio-s/s ours/peer",
 )
 
 
@@ -67,6 +68,7 @@ def _row(result: Result) -> tuple[str, ...]:
         if result.ours_peak is None or result.peer_peak is None
         else f"{size(result.ours_peak.growth)} / {size(result.peer_peak.growth)}",
         _share(result),
+        "-" if result.audio_rates is None else " / ".join(f"{rate:.3g}" for rate in result.audio_rates),
     )
 
 
@@ -85,7 +87,8 @@ def _share(result: Result) -> str:
     share = result.rate_share
     if share is None:
         return "-"
-    return f"{share:.2g} of {'GEMM' if result.work.flops else 'copy'}"
+    products = "bf16 GEMM" if result.work.bf16 else "GEMM"
+    return f"{share:.2g} of {products if result.work.flops else 'copy'}"
 
 
 def _agreed(result: Result) -> str:

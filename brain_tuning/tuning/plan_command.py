@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import resource
 import sys
@@ -55,12 +56,12 @@ def run(args: argparse.Namespace) -> None:
 
     if (args.corpus is None) == (args.voxels is None) or (args.corpus is None) != (args.subjects is None):
         raise RecipeError(
-            "the plan needs a corpus and its subjects, or a number of voxels",
-            expected="--corpus with --subject, or --voxels",
+            "the plan needs either a corpus and its subjects, or a number of voxels",
+            expected="--corpus with --subject, or --voxels without them",
         )
     numbers = {"--voxels": args.voxels, "--subjects-n": args.subjects_n, "--tr-s": args.tr_s, "--hours": args.hours}
     for name, value in numbers.items():
-        if value is not None and not value > 0:
+        if value is not None and not 0 < value < math.inf:
             raise RecipeError(f"{name} is {value}", expected="more than 0")
     subjects = tuple(args.subjects or (f"s{k + 1}" for k in range(args.subjects_n)))
     overrides = {f.name: getattr(args, f.name, None) for f in fields(Recipe)}
@@ -143,11 +144,16 @@ def _ridge_lines(plan: Plan) -> list[tuple[str, str]]:
     rate = _products_per_second(plan.device)
     lines = [("", ""), ("to align", "for each model or layer a ridge, whose time grows linearly with voxels:")]
     for subject, ridge in plan.ridges.items():
-        minutes = ridge.cost.flops / rate / 60
         sizes = f"{ridge.n_trs:,} TRs x {ridge.n_features:,} features x {ridge.n_voxels:,} voxels"
-        work = f"{ridge.cost.flops:.2g} operations, about {minutes:.2g} min at {rate / 1e9:,.0f} GFLOP/s"
+        work = f"{ridge.cost.flops:.2g} operations, {_duration(ridge.cost.flops / rate)} at {rate / 1e9:,.0f} GFLOP/s"
         lines.append((subject, f"{sizes}: {work}; {size_text(ridge.cost.peak_bytes)} of memory beside the features"))
     return lines
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 1:
+        return "less than a second"
+    return f"about {seconds:.0f} s" if seconds < 100 else f"about {seconds / 60:.0f} min"
 
 
 def _products_per_second(device: torch.device, side: int = 1024, n_products: int = 8) -> float:

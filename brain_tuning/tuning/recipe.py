@@ -154,6 +154,8 @@ class Recipe:
     ours: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.delays_trs, list | tuple):
+            raise self._refused("delays_trs", "is not a list", "delays in TRs, such as [1, 2, 3, 4]")
         object.__setattr__(self, "delays_trs", check_delays(self.delays_trs))
         if min(self.delays_trs) < 0:
             # The end of a block would be cut off from the TRs such a delay looks ahead to.

@@ -20,6 +20,10 @@ from benchmarks import (
     corpus_read,
     epoch_cached,
     features_story,
+    gpu_features_story,
+    gpu_multi_subject,
+    gpu_tuning_step,
+    gpu_wavlm_forward,
     harness,
     lanczos,
     machine,
@@ -29,6 +33,7 @@ from benchmarks import (
     query_search,
     ridge_cv,
     run,
+    speech_models,
     superb_frozen,
     table,
     tuning_step,
@@ -48,6 +53,10 @@ TINY: dict[ModuleType, Any] = {
     features_story: features_story.Sizes(seconds=20, n_timed=1, width=64, n_layers=2),
     tuning_step: tuning_step.Sizes(seconds=4, width=64, n_layers=2, layer=1, n_voxels=20),
     multi_subject: multi_subject.Sizes(n_subjects=2, n_trs=2, context_s=1, width=64, n_layers=2, n_voxels=20),
+    gpu_wavlm_forward: gpu_wavlm_forward.Sizes(seconds=1, width=32, n_layers=2, conv_width=16),
+    gpu_features_story: gpu_features_story.Sizes(seconds=18, n_timed=1, width=64, n_layers=2),
+    gpu_tuning_step: gpu_tuning_step.Sizes(seconds=4, n_clips=2, width=64, n_layers=2, layer=1, n_voxels=20),
+    gpu_multi_subject: gpu_multi_subject.Sizes(n_subjects=2, n_trs=2, context_s=1, width=64, n_layers=2, n_voxels=20),
     epoch_cached: epoch_cached.Sizes(n_trs=2, context_s=1, width=64, n_layers=2, n_voxels=20),
     superb_frozen: superb_frozen.Sizes(n_utterances=6, seconds=1, width=64, n_layers=2, batch_size=3),
     query_search: query_search.Sizes(n_queries=2, n_documents=3, query_frames=9, document_frames=20, width=8),
@@ -113,6 +122,63 @@ def test_a_small_twin_runs_and_agrees(benchmark: Any, case: str, tmp_path: Path)
     # Fresh processes build the case from the files that are there.
     again = benchmark.CASES[case](TINY[benchmark], tmp_path, "cpu")
     assert again.goal == result.goal
+
+
+def test_the_gpus_benchmarks_are_the_first_four_at_base_plus_in_bfloat16(tmp_path: Path) -> None:
+    """On a CPU here, which computes them as well; their sizes are the goals', and nothing smaller comes by default."""
+    for benchmark in (gpu_wavlm_forward, gpu_features_story, gpu_tuning_step, gpu_multi_subject):
+        assert benchmark.DEVICES == ("cuda",)
+        assert benchmark.Sizes() == benchmark.FULL
+        assert (benchmark.FULL.width, benchmark.FULL.n_layers) == (768, 12)
+        (case,) = (build(TINY[benchmark], tmp_path, "cpu") for build in benchmark.CASES.values())
+        assert case.work.bf16
+        assert case.work.flops > 0
+        assert case.work.audio_s > 0
+    assert gpu_tuning_step.FULL.n_voxels == gpu_multi_subject.FULL.n_voxels == 95_556
+
+
+def test_tunings_goal_on_a_gpu_is_a_share_of_its_own_rate(tmp_path: Path) -> None:
+    case = gpu_tuning_step.build(TINY[gpu_tuning_step], tmp_path, "cpu")
+    assert case.goal == Goal(2.5, memory_share=0.25, rate_share=0.4)
+    assert case.work.audio_s == 8
+
+
+def test_a_step_counts_the_products_that_it_makes() -> None:
+    """Against torch's own counter, of a chain that is frozen below a head: forward, and each part's own backward."""
+    width, n_frames, n_trs, n_voxels = 16, 100, 4, 30
+    frozen = torch.nn.Sequential(*[torch.nn.Linear(width, width, bias=False) for _ in range(12)])
+    frozen.requires_grad_(False)
+    head = torch.nn.Sequential(torch.nn.Linear(4 * width, 100, bias=False), torch.nn.Linear(100, n_voxels, bias=False))
+    hidden = torch.randn(n_frames, width, requires_grad=True)
+    with FlopCounterMode(display=False) as counter:
+        attended = frozen(hidden) + torch.softmax(hidden @ hidden.detach().T, 1) @ hidden.detach()
+        head(attended.view(-1)[: n_trs * 4 * width].view(n_trs, 4 * width)).sum().backward()
+    windows = [torch.empty(1, n_frames * 320)]
+    stated = speech_models.step_flops(windows, width=width, n_layers=1, n_trs=n_trs, n_voxels=n_voxels)
+    assert stated == counter.get_total_flops()
+
+
+def test_products_in_bfloat16_are_held_against_the_rate_of_these(clock: Clock, tmp_path: Path) -> None:
+    sides = Side("a", lambda: clock.spend(2.0)), Side("b", lambda: clock.spend(8.0))
+    work = Work(flops=12.0, bf16=True, audio_s=16.0)
+    rates = machine.Rates(gemm_float32=10.0, gemm_bfloat16=60.0, copy=4.0)
+    result = dataclasses.replace(result_of(fake(*sides, work=work), tmp_path), rates=rates)
+    assert result.rate_share == 0.1
+    assert result.audio_rates == (8.0, 2.0)
+    assert result.as_json()["audio_rates"] == (8.0, 2.0)
+    cells = [cell.strip() for cell in table.render([result]).splitlines()[2].split("|")]
+    assert cells[-2:] == ["0.1 of bf16 GEMM", "8 / 2"]
+    in_float32 = dataclasses.replace(result, work=Work(flops=12.0))
+    assert in_float32.rate_share == 0.6
+    assert in_float32.audio_rates is None
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_its_benchmarks_are_left_out_and_asking_for_it_is_an_error(tmp_path: Path, capsys) -> None:
+    assert run.main(["gpu_tuning_step", "--output", str(tmp_path)]) == 0
+    assert "gpu_tuning_step/later_epochs: left out, torch sees no GPU" in capsys.readouterr().err
+    assert run.main(["tuning_step", "--device", "cuda", "--output", str(tmp_path)]) == 2
+    assert "torch sees no GPU [--device cuda]; expected a CUDA device" in capsys.readouterr().err
 
 
 def test_every_module_of_the_folder_is_run_and_says_what_it_compares() -> None:
@@ -265,7 +331,7 @@ def test_goals_of_memory_and_rate_are_checked(clock: Clock, tmp_path: Path) -> N
     assert good(reached, work=Work(flops=5.0)).missed() == ["rate"]
     line = table.render([reached]).splitlines()[2]
     assert "| 2x    | 2x to 2x | >= 2x, memory <= 0.25x, < 9.54e-05 MiB, >= 60% of rate | yes " in line
-    assert line.endswith("| 0.6 of GEMM")
+    assert line.rstrip(" |-").endswith("| 0.6 of GEMM")
 
 
 def test_memory_is_the_growth_while_a_side_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 from dataclasses import fields, replace
@@ -205,6 +206,19 @@ def test_the_plan_needs_no_weights(tmp_path: Path) -> None:
     (backbone / "model.safetensors").unlink()
     job = TuningJob(small_recipe(backbone=str(backbone)), "", ("s1",), "all", tmp_path)
     assert plan(job, outline_without_corpus(("s1",), 10, tr_s=2.0, hours=0.1), CPU).n_trained > 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what a process has mapped is read from Linux")
+def test_the_checkpoint_of_the_backbone_does_not_stay_in_memory(corpus: Corpus, tmp_path: Path) -> None:
+    """It would be a second copy of the weights, which no plan has."""
+    backbone = tiny_families.save("wavlm", tmp_path / "backbone")
+    gc.disable()
+    try:
+        model, _ = built(corpus, job_for(corpus, tmp_path / "run", backbone=str(backbone)))
+        assert str(backbone / "model.safetensors") not in Path("/proc/self/maps").read_text()
+    finally:
+        gc.enable()
+    assert model.backbone.config.model_type == "wavlm"
 
 
 # Everything else against a run

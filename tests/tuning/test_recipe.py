@@ -105,7 +105,7 @@ def test_an_unknown_key_names_the_nearest(tmp_path: Path) -> None:
         ({"control": "placebo"}, "control: 'placebo' is not known"),
         ({"schedule": "cosine"}, "schedule: 'cosine' is not known"),
         ({"delays_trs": [1, 1]}, "a delay occurs twice: [1, 1]"),
-        ({"delays_trs": 4}, "a value has the wrong type ('int' object is not iterable) [f]"),
+        ({"delays_trs": 4}, "delays_trs: 4 is not a list [x]; expected delays in TRs, such as [1, 2, 3, 4]"),
         ({"delays_trs": [-1, 1]}, "delays_trs: (-1, 1) looks into the future [x]; expected delays of 0 or more"),
         ({"backbone_dropout": "no"}, "backbone_dropout: 'no' is neither true nor false"),
         ({"backbone": 3}, "backbone: 3 is not text"),

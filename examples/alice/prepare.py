@@ -114,6 +114,8 @@ def prepare(
 ) -> Path:
     """Write the folder that ``brain-tuning corpus folder`` reads.
 
+    People whose responses do not vary are left out: a corpus takes no subject without a usable voxel.
+
     Args:
         data: folder of the recordings.
         output: folder to write; files of an earlier preparation are replaced.
@@ -126,11 +128,12 @@ def prepare(
     Raises:
         CorpusError: a file is missing.
     """
-    people, columns = read_people(data, high_pass_s)
+    everyone, columns = read_people(data, high_pass_s)
+    people = {name: bold for name, bold in everyone.items() if is_alive(bold)}
     ceilings = {name: np.where(isc > 0, isc, np.nan) for name, isc in leave_one_out_isc(people).items()}
-    alive = [zscore(bold) for bold in people.values() if is_alive(bold)]
-    responses = {GROUP: np.mean(alive, axis=0), **people}
-    ceilings[GROUP] = schoppe_ceiling(np.stack(alive))
+    normal = np.stack([zscore(bold) for bold in people.values()])
+    responses = {GROUP: normal.mean(axis=0), **people}
+    ceilings[GROUP] = schoppe_ceiling(normal)
     output.mkdir(parents=True, exist_ok=True)
     for name, bold in responses.items():
         with whole_file(output / f"{name}.csv") as path:
@@ -139,7 +142,7 @@ def prepare(
             np.savetxt(path, ceilings[name][:, None], "%.6g", ",", header="ceiling", comments="")
     for name in (AUDIO, TEXTGRID):
         _link(data / name, output / name)
-    description = _description(len(alive), high_pass_s)
+    description = _description(len(people), sorted(everyone.keys() - people), high_pass_s)
     description["subjects"] = {
         name: {
             "runs": [_run(name, *run) for run in runs],
@@ -161,7 +164,7 @@ def _link(source: Path, link: Path) -> None:
         shutil.copyfile(source, link)
 
 
-def _description(n_alive: int, high_pass_s: float) -> dict[str, Any]:
+def _description(n_people: int, left_out: list[str], high_pass_s: float) -> dict[str, Any]:
     drifts = f"high-passed at 1/{high_pass_s:g} Hz" if high_pass_s else "with their slow drifts"
     return {
         "name": "alice",
@@ -171,7 +174,8 @@ def _description(n_alive: int, high_pass_s: float) -> dict[str, Any]:
         "notes": [
             "surrogate audio: a synthetic voice (espeak-ng) at the true times of the words, not what was heard",
             f"responses are means over spheres, {drifts}",
-            f"{GROUP} is the mean over the {n_alive} people whose responses vary, each z-scored; s33 is constant",
+            f"{GROUP} is the mean over the {n_people} people, each z-scored; "
+            f"left out, being constant: {', '.join(left_out)}",
             "ceiling of a person: correlation with the mean of the others, a bound from below; "
             f"of {GROUP}: Schoppe et al. 2016 with people as repeats",
         ],

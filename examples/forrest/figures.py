@@ -71,7 +71,8 @@ def table(rows: Sequence[dict[str, Any]], arrays: dict[str, np.ndarray], parcels
     for model in dict.fromkeys(row["model"] for row in rows):
         cells = [found[model, region] for region in regions]
         r, p = arrays[f"r/{model}"], arrays[f"p/{model}"]
-        texts = [f"{cell['r']:.3f} (p {cell['p']:.3f})" for cell in cells]
+        chance = ["p < 0.001" if cell["p"] < 0.001 else f"p {cell['p']:.3f}" for cell in cells]
+        texts = [f"{cell['r']:.3f} ({p_text})" for cell, p_text in zip(cells, chance, strict=True)]
         texts.append(f"{parcel_name(parcels[int(r.argmax())])} {r.max():.2f}")
         lines.append(f"| {model} | {' | '.join(texts)} | {(p <= 0.05).sum()} | {fdr_bh(p).rejected.sum()} |")
     return "\n".join(lines)
@@ -138,9 +139,9 @@ def loudness_figure(effect: LoudnessEffect, isc: np.ndarray, ceiling: np.ndarray
         r, found = effect.group_r[order], significant[order]
         group.plot(rank, ceiling[order], "_", ms=5, mew=1.4, color=INK, label="ceiling of the group")
         for chosen, colour, name in ((found, COLOURS[0], "found"), (~found, GREY, "not found")):
-            label = f"r of the group, {name} at FDR 0.05 ({chosen.sum()})"
+            label = f"r of the group, {name} ({chosen.sum()})"
             group.vlines(rank[chosen], 0, r[chosen], color=colour, lw=2, label=label)
-        group.set_title("Mean of six people", loc="left")
+        group.set_title("Mean of six people (found: on the last run, at FDR 0.05)", loc="left")
         values = effect.people_r[:, order]
         people.plot(rank, isc.mean(axis=0)[order], color=INK, lw=1.4, label="inter-subject correlation")
         people.vlines(

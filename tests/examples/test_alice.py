@@ -21,9 +21,9 @@ from scipy.stats import spearmanr
 from brain_tuning.analysis.alignment import AlignmentSettings
 from brain_tuning.analysis.evaluation import EvaluationJob, evaluate_models
 from brain_tuning.cli import _parser
-from brain_tuning.cli import main as brain_tuning
 from brain_tuning.corpus import Corpus, open_corpus
 from brain_tuning.corpus.readers.folder import read_folder
+from brain_tuning.encoding.scores import zscore
 from brain_tuning.errors import CorpusError
 from brain_tuning.features.low_level import baseline_features
 from brain_tuning.tuning.recipe import load_recipe
@@ -57,7 +57,7 @@ def corpus(example: dict[str, ModuleType], tmp_path_factory: pytest.TempPathFact
     root = tmp_path_factory.mktemp("alice")
     description = example["prepare"].prepare(DATA, root / "data")
     chosen = yaml.safe_load(description.read_text())
-    chosen["subjects"] = {name: chosen["subjects"][name] for name in ("group", "s23", "s35", "s33")}
+    chosen["subjects"] = {name: chosen["subjects"][name] for name in ("group", "s23", "s35")}
     description.write_text(yaml.safe_dump(chosen))
     return open_corpus(read_folder(root / "data", destination=root / "corpus"))
 
@@ -163,18 +163,28 @@ def test_a_person_is_noisier_than_the_group_and_below_the_group_ceiling(
 
 
 @needs_data
-def test_a_constant_person_scores_nothing_and_is_not_in_the_group(
-    corpus: Corpus, capsys: pytest.CaptureFixture[str]
+def test_a_constant_person_is_left_out_and_would_be_refused(
+    corpus: Corpus, example: dict[str, ModuleType], tmp_path: Path
 ) -> None:
-    """user-pains 2 and 3: voxels without variance stop no evaluation, are counted, and never score 0."""
-    assert corpus.ledger("s33").counts() == {"ok": 0, "nan": 0, "constant": 12, "excluded": 0}
-    assert np.isnan(corpus.noise_ceiling("s33")).all()
-    assert np.isfinite(corpus.bold(corpus.runs("group")[0])).all()
-    rows = _aligned(corpus, "s33", (WORD_RATE,))[WORD_RATE]
-    assert all(row["r"] is None and row["n_unscored"] == row["n_voxels"] for row in rows.values())
-    command = f"tune --recipe {EXAMPLE / 'recipe.yaml'} --corpus {corpus.path} --subject s33"
-    assert brain_tuning([*command.split(), "--output", str(corpus.path.parent / "tune")]) == 2
-    assert "region 'all' has no usable voxel [subject s33]" in capsys.readouterr().err
+    """user-pains 2 and 3: person 33 is zero throughout; that stops nothing, is said, and is in no mean."""
+    people, _ = example["prepare"].read_people(DATA)
+    assert len(people) == 20
+    assert [name for name, bold in people.items() if not example["prepare"].is_alive(bold)] == ["s33"]
+    assert not people["s33"].any()
+    description = yaml.safe_load(example["prepare"].prepare(DATA, tmp_path / "data").read_text())
+    assert set(description["subjects"]) == {"group", *people} - {"s33"}
+    assert any("the 19 people" in note and note.endswith("being constant: s33") for note in description["notes"])
+    alive = np.stack([zscore(bold) for name, bold in people.items() if name != "s33"])
+    stored = corpus.bold(corpus.runs("group")[0])
+    np.testing.assert_allclose(zscore(stored), zscore(alive.mean(axis=0)), atol=1e-4)
+    # The same folder with person 33 in it.
+    header = (tmp_path / "data" / "s23.csv").read_text().splitlines()[0]
+    np.savetxt(tmp_path / "data" / "s33.csv", people["s33"], "%.6g", ",", header=header, comments="")
+    run = {**description["subjects"]["s23"]["runs"][0], "responses": "s33.csv"}
+    description["subjects"] = {"s33": {"runs": [run]}}
+    (tmp_path / "data" / "corpus.yaml").write_text(yaml.safe_dump(description))
+    with pytest.raises(CorpusError, match=r"no voxel can be used.*constant.* \[subject s33\]"):
+        read_folder(tmp_path / "data", destination=tmp_path / "corpus")
 
 
 @needs_data
@@ -183,7 +193,7 @@ def test_pieces_for_tuning(example: dict[str, ModuleType], tmp_path: Path) -> No
     prepare = example["prepare"]
     assert prepare.main([str(DATA), str(tmp_path), "--pieces"]) == 0
     description = yaml.safe_load((tmp_path / "corpus.yaml").read_text())
-    assert len(description["subjects"]) == 21
+    assert len(description["subjects"]) == 20
     spans = [
         (run["split"], run["first_tr"], run["first_tr"] + run["n_trs"])
         for run in description["subjects"]["s53"]["runs"]

@@ -81,9 +81,8 @@ def whole_folder(destination: Path, *, overwrite: bool, marker: str) -> Iterator
         CorpusError: the destination exists and ``overwrite`` is False, or it is not ours to replace.
         StorageError: the disk is full or the destination cannot be written.
     """
-    destination = Path(os.path.realpath(destination))
+    destination = check_destination(destination, overwrite=overwrite, marker=marker)
     partial = destination.with_name(f"{destination.name}.partial-{os.getpid()}")
-    _check_destination(destination, overwrite, marker)
     with storage_errors(destination, partial):
         destination.parent.mkdir(parents=True, exist_ok=True)
         if partial.exists():
@@ -93,9 +92,18 @@ def whole_folder(destination: Path, *, overwrite: bool, marker: str) -> Iterator
         _put_in_place(partial, destination)
 
 
-def _check_destination(destination: Path, overwrite: bool, marker: str) -> None:
+def check_destination(destination: Path, *, overwrite: bool, marker: str) -> Path:
+    """Where :func:`whole_folder` would write, links resolved; for those who work long before they write.
+
+    Args:
+        destination, overwrite, marker: see there.
+
+    Raises:
+        CorpusError: the destination exists and ``overwrite`` is False, or it is not ours to replace.
+    """
+    destination = Path(os.path.realpath(destination))
     if not os.path.lexists(destination):
-        return
+        return destination
     if not overwrite:
         raise CorpusError(
             "the destination exists",
@@ -110,6 +118,7 @@ def _check_destination(destination: Path, overwrite: bool, marker: str) -> None:
             expected=f"an empty folder or one that holds {marker}",
             remedy="name another folder",
         )
+    return destination
 
 
 def _put_in_place(partial: Path, destination: Path) -> None:

@@ -10,6 +10,9 @@ from typing import Any
 
 from .terminal import run_command
 
+#: responses that reach further beyond the audio than scanners run on are worth a second look
+_SUSPICIOUS_S = 15.0
+
 
 def main(argv: list[str] | None = None) -> int:
     """Parse the command line and run it; returns the exit code."""
@@ -123,6 +126,8 @@ def _print_made(place: Path) -> None:
         lost = ", ".join(f"{n:,} {status}" for status, n in counts.items() if n and status != "ok")
         print(f"{subject}: {counts['ok']:,} of {said['n_voxels']:,} voxels usable" + f" ({lost})" * bool(lost))
         print(f"{subject}: least covered is {least['story']}, {least['responses_s']} of {least['audio_s']} s of audio")
+        if least["beyond_s"] > _SUSPICIOUS_S:
+            print(f"{subject}: responses reach up to {least['beyond_s']} s beyond the audio; look at onset_s and tr_s")
     for note in summary["notes"]:
         print(f"note: {note}")
 

@@ -33,7 +33,7 @@ def test_numbers_with_an_exponent(written: str, read: object) -> None:
 def test_a_key_given_twice_is_refused_with_both_places(text: str, key: str, line: int) -> None:
     with pytest.raises(yaml.YAMLError, match=rf"the key '?{key}'? is given") as caught:
         parse_yaml(text)
-    assert f"and given again\n  in \"<unicode string>\", line {line}," in str(caught.value)
+    assert f'and given again\n  in "<unicode string>", line {line},' in str(caught.value)
 
 
 def test_merged_keys_may_be_overridden() -> None:

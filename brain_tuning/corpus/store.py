@@ -282,7 +282,10 @@ class Corpus:
         }
 
     def _least_covered(self, runs: Sequence[Run]) -> dict[str, Any]:
-        """The story of whose audio the smallest share has responses: a wrong TR, or the wrong audio, shows here."""
+        """The story of whose audio the smallest share has responses, and how far responses reach beyond any audio.
+
+        A wrong TR, or the wrong audio, shows here.
+        """
         spans: dict[str, tuple[float, float]] = {}
         for run in runs:
             start, stop = spans.get(run.story, (run.onset_s, run.end_s))
@@ -294,6 +297,7 @@ class Corpus:
             "story": story,
             "responses_s": round(max(0.0, covered_s[story]), 1),
             "audio_s": round(durations_s[story], 1),
+            "beyond_s": round(max(max(-start, stop - durations_s[name]) for name, (start, stop) in spans.items()), 1),
         }
 
     def _table(self, name: str) -> pa.Table:

@@ -38,7 +38,13 @@ def write_report_of(
     Raises:
         BrainTuningError: a folder is not of that kind, or its files are damaged; nothing is written.
     """
-    context = context_of([found for folder in alignments for found in read_results(folder)], title=title)
+    results = [found for folder in alignments for found in read_results(folder)]
+    try:
+        context = context_of(results, title=title)
+    except KeyError as error:
+        raise BrainTuningError(
+            f"the results lack {error}", where=", ".join(map(str, alignments)), remedy="run brain-tuning align again"
+        ) from error
     return write_report(output, replace(context, curves=[curve_of_run(folder) for folder in runs]))
 
 

@@ -150,6 +150,8 @@ def test_chosen_stories_and_splits(root: Path) -> None:
         _read(root, subjects=["UTS04"], stories=["laluna", "avatar"])
     with pytest.raises(CorpusError, match=r"no subject UTS09.*one of UTS01, UTS04"):
         _read(root, subjects=["UTS09"])
+    with pytest.raises(CorpusError, match=r"there are no responses \[.*nowhere\]; expected ds003020 as OpenNeuro"):
+        _read(root.parent / "nowhere", subjects=["UTS01"])
 
 
 def test_annex_pointers_are_listed_before_anything_is_read(root: Path) -> None:

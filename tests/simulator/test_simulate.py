@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,19 @@ def direct(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("h5py")
     return write_tree(tmp_path_factory.mktemp("tree") / "ds003020", SMALL)
+
+
+@pytest.mark.parametrize("write", [simulate, write_tree])
+def test_an_existing_folder_is_noticed_before_anything_is_simulated(
+    write: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def simulated(*_: object) -> None:
+        raise AssertionError("speech was synthesised for nothing")
+
+    monkeypatch.setattr(World, "__init__", simulated)
+    (tmp_path / "mine.txt").write_text("years of work")
+    with pytest.raises(CorpusError, match="the destination exists"):
+        write(tmp_path, SMALL)
 
 
 def test_a_seed_is_one_world(direct: Corpus) -> None:

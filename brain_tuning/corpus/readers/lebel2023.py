@@ -160,6 +160,13 @@ def _present(wanted: Sequence[str], names: Sequence[str]) -> list[str]:
 
 def _stories_of(layout: _Layout, subject: str, stories: Sequence[str] | None) -> list[str]:
     folder = layout.subject(subject)
+    if not folder.parent.is_dir():
+        raise CorpusError(
+            "there are no responses",
+            where=layout.root,
+            expected=f"ds003020 as OpenNeuro lays it out, with {folder.parent.relative_to(layout.root)}",
+            remedy="check the path, or fetch the data set with datalad",
+        )
     if not folder.is_dir():
         there = ", ".join(sorted(path.name for path in folder.parent.glob("*") if path.is_dir()))
         raise CorpusError(

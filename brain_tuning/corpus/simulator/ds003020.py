@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from brain_tuning.atomic import whole_folder
+from brain_tuning.atomic import check_destination, whole_folder
 from brain_tuning.corpus.schema import SAMPLING_RATE_HZ, Interval, StoryInput
 from brain_tuning.errors import require_package
 from brain_tuning.terminal import interrupts_held
@@ -43,8 +43,8 @@ def write_tree(destination: str | Path, settings: Simulation | None = None, *, o
         StorageError: the disk is full.
     """
     require_package("h5py")
+    destination = check_destination(Path(destination), overwrite=overwrite, marker="dataset_description.json")
     world = World(settings or Simulation())
-    destination = Path(destination)
     with whole_folder(destination, overwrite=overwrite, marker="dataset_description.json") as folder:
         derivative = folder / "derivative"
         for place in (folder / "stimuli", derivative / "TextGrids", derivative / "preprocessed_data"):

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from brain_tuning.atomic import check_destination
 from brain_tuning.corpus.schema import RunInput, StoryInput, SubjectInput
 from brain_tuning.errors import CorpusError
 
@@ -151,6 +152,7 @@ def simulate(destination: str | Path, settings: Simulation | None = None, *, ove
     from brain_tuning.corpus.writer import write_corpus
 
     settings = settings or Simulation()
+    check_destination(Path(destination), overwrite=overwrite, marker="corpus.json")
     world = World(settings)
 
     def runs(subject: cortex.Subject) -> Iterator[RunInput]:

@@ -14,7 +14,6 @@ from huggingface_hub.errors import HFValidationError, StrictDataclassError
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, Wav2Vec2FeatureExtractor
 from transformers.initialization import no_init_weights
 
-from brain_tuning.corpus.schema import SAMPLING_RATE_HZ
 from brain_tuning.errors import AdapterError, BackboneError
 
 from .families import FAMILIES, family_of, quiet_config
@@ -165,6 +164,8 @@ def expects_normalised_input(name: str, revision: str | None = None) -> bool:
         BackboneError: as :func:`load_backbone_config`; also if the file is there, but does not say it legibly, or is
             of a backbone for another sampling rate.
     """
+    from brain_tuning.corpus.schema import SAMPLING_RATE_HZ
+
     config = load_backbone_config(name, revision)
     usual = family_of(config).normalise_input(config)
     commit = "main" if name in BUNDLED else revision or "main"

@@ -64,9 +64,11 @@ class _Peer(torch.nn.Module):
         """Loss and prediction."""
         states = self.wavlm(block["input_values"][0], output_hidden_states=True).hidden_states
         device = states[0].device.type
+        # transformers leaves out the states of layers that LayerDrop skips: four of twelve, and there is no tenth.
+        read = states[min(self.layer, len(states) - 1)]
         # As in ours: products with a sparse matrix and the loss are in float32, whatever the precision of the rest.
         with torch.autocast(device, enabled=False):
-            features = block["frame_to_tr"] @ states[self.layer].flatten(0, 1).float()
+            features = block["frame_to_tr"] @ read.flatten(0, 1).float()
         prediction = self.head(features)
         with torch.autocast(device, enabled=False):
             return spatial_correlation_loss(prediction, block["labels"]), prediction

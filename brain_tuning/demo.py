@@ -19,7 +19,8 @@ from tqdm import tqdm
 
 from .analysis.candidates import UNTUNED
 from .analysis.command import format_table
-from .analysis.evaluation import EvaluationJob, evaluate_models
+from .analysis.evaluation import evaluate_models
+from .analysis.job import EvaluationJob
 from .atomic import whole_file
 from .corpus import Corpus, open_corpus
 from .corpus.simulator.simulate import Simulation, simulate

@@ -78,8 +78,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Evaluate as the parsed arguments say, and print the table."""
     from .alignment import AlignmentSettings
-    from .evaluation import EvaluationJob
     from .grid import IMPACT, TABLE, evaluate_subjects
+    from .job import EvaluationJob
 
     several = len(args.subjects) > 1
     job = EvaluationJob(

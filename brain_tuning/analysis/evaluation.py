@@ -9,33 +9,30 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import save_file
 
 from brain_tuning.atomic import whole_file
-from brain_tuning.corpus import Corpus, Run, open_corpus
+from brain_tuning.corpus import Corpus, open_corpus
 from brain_tuning.corpus.fingerprint import corpus_fingerprint
-from brain_tuning.cortex.regions import ALL, GROUP, select_voxels
-from brain_tuning.encoding.ridge import check_penalties
+from brain_tuning.cortex.regions import GROUP
 from brain_tuning.encoding.score_ledger import score_voxels
 from brain_tuning.encoding.scores import pearson_r
-from brain_tuning.errors import AdapterError, EncodingError, StorageError, TimingError
+from brain_tuning.errors import AdapterError
 from brain_tuning.features.story import extract, feature_cache
 from brain_tuning.models.families import check_layers
 from brain_tuning.models.frozen_cache import FrozenCache
 from brain_tuning.models.head import EncodingHead
 from brain_tuning.models.modeling import BrainWavLMForFMRIEncoding
 from brain_tuning.processes import this_process
-from brain_tuning.timing import WindowPlan
-from brain_tuning.timing.delays import check_delays
 from brain_tuning.versions import versions
 
-from .alignment import Alignment, AlignmentSettings, Listener, align_one, chosen_penalties, listener, runs_to_align
+from .alignment import Alignment, Listener, align_one, chosen_penalties, listener
 from .candidates import (
     UNTUNED,
     Candidate,
@@ -48,6 +45,7 @@ from .candidates import (
     weights_identity,
 )
 from .candidates import described as model_described
+from .job import EvaluationJob, check_job, reported_regions
 from .low_level_impact import WithoutLowLevel, impact_candidates, impact_rows
 from .parts import Parts, corpus_identity
 from .result_rows import head_rows, median_of, scored_rows, voxelwise_r
@@ -56,54 +54,8 @@ from .story_intervals import region_intervals, story_lengths
 
 log = logging.getLogger(__name__)
 
-#: regions of this kind choose voxels to tune on; they are not reported unless asked for
-SELECTION = "selection"
 RESULTS = "results.json"
 VOXELS = "voxels.safetensors"
-#: a file by which a folder of another kind is known
-_OF_OTHERS = {"corpus.json": "a corpus", "run.json": "that of a tuning run"}
-
-
-@dataclass(frozen=True)
-class EvaluationJob:
-    """What is evaluated.
-
-    Args:
-        corpus: folder or Hub id.
-        subject: whose responses.
-        models: folders or ids of tuned models, of this subject or another; ``LABEL=FOLDER`` names one. Their untuned
-            backbone is added by itself.
-        output: folder for ``results.json`` and ``voxels.safetensors``.
-        baselines: names in :data:`brain_tuning.features.low_level.BASELINES`, or several joined by ``+``.
-        regions: names of regions, or expressions over them, to report; None for all that are not mere selections of
-            voxels.
-        backbone: to evaluate when no tuned model is given (with the window plan of ``recipe_config``).
-        recipe_config: fields of the model config for that backbone.
-        layers: indices into ``hidden_states``, or ``"all"``; None is the layer that each model reads.
-        plan: windows for the features instead of the models' own.
-        settings: the same for all.
-        n_permutations: of the tests against chance and of tuned against untuned; 0 tests nothing.
-        low_level_impact: baselines whose linear part is removed from each model's features, one at a time, to see how
-            much alignment goes with it; see :mod:`brain_tuning.analysis.low_level_impact`.
-        cache_mb: memory for outputs of the frozen stem, which tuned and untuned share.
-        features: folder where features are kept for other runs; None keeps them in memory, for this run alone.
-    """
-
-    corpus: str
-    subject: str
-    models: tuple[str, ...]
-    output: Path
-    baselines: tuple[str, ...] = ()
-    regions: tuple[str, ...] | None = None
-    backbone: str | None = None
-    recipe_config: Mapping[str, Any] | None = None
-    layers: tuple[int, ...] | Literal["all"] | None = None
-    plan: WindowPlan | None = None
-    settings: AlignmentSettings = field(default_factory=AlignmentSettings)
-    n_permutations: int = 0
-    low_level_impact: tuple[str, ...] = ()
-    cache_mb: int = 1024
-    features: Path | None = None
 
 
 def evaluate_models(
@@ -181,63 +133,6 @@ def evaluate_models(
     return dict(json.loads((job.output / RESULTS).read_text()))
 
 
-def check_job(job: EvaluationJob, corpus: Corpus) -> None:
-    """Raise whatever of a job is wrong and can be known without reading a model or a response.
-
-    Raises:
-        BrainTuningError: of the kind that fits.
-    """
-    if not (job.models or job.baselines or job.backbone):
-        raise AdapterError(
-            "there is nothing to evaluate",
-            expected="a tuned model, a baseline or a backbone",
-            remedy="pass --model, --baseline or --backbone",
-        )
-    if not (job.models or job.backbone) and (job.layers or job.plan or job.low_level_impact):
-        raise AdapterError(
-            "layers, windows and low-level impact are those of a model, and there is none",
-            expected="a tuned model or a backbone beside the baselines",
-            remedy="pass --model or --backbone, or leave these options out",
-        )
-    for file, what in _OF_OTHERS.items():
-        if (job.output / file).is_file():
-            raise StorageError(
-                f"the output folder is {what}",
-                where=job.output,
-                expected="a folder of its own for each evaluation",
-                remedy="name another --output",
-            )
-    if job.models and job.backbone:
-        raise AdapterError(
-            "a backbone is named beside tuned models",
-            where=job.backbone,
-            expected="one or the other: the untuned backbone of each model is added by itself",
-        )
-    if job.n_permutations < 0:
-        raise EncodingError(f"{job.n_permutations} permutations", expected="at least 1, or 0 to test nothing")
-    if job.n_permutations and job.settings.cross_validate:
-        raise EncodingError(
-            "p-values of cross-validated predictions would be far too small",
-            where=f"{job.n_permutations} permutations with {job.settings.cross_validate} blocks cross-validated",
-            expected="predictions that no tested response has taken part in",
-            remedy="leave the permutations out, or cut the corpus into train and test pieces (docs/statistics.md)",
-        )
-    check_penalties(chosen_penalties(job.settings))
-    _check_delays(job.settings.delays_trs, runs_to_align(corpus, job.subject, job.settings))
-    reported_regions(job, corpus)
-
-
-def _check_delays(delays_trs: Sequence[int], runs: tuple[list[Run], list[Run]]) -> None:
-    """Refuse delays of which one would find nothing in any run."""
-    longest_trs = max(run.n_trs for several in runs for run in several)
-    for delay in check_delays(delays_trs):
-        if abs(delay) >= longest_trs:
-            raise TimingError(
-                f"a delay of {delay} TRs is longer than every run",
-                expected=f"delays below {longest_trs} TRs; the field's are 1 2 3 4",
-            )
-
-
 def _check_labels(candidates: Sequence[Candidate]) -> None:
     labels = [candidate.label for candidate in candidates]
     alike = sorted({label for label in labels if labels.count(label) > 1})
@@ -258,23 +153,6 @@ def _notes(job: EvaluationJob, models: Mapping[str, BrainWavLMForFMRIEncoding]) 
         f"cross-validation predicts all runs, those that {', '.join(tuned)} may have been tuned on as well: "
         "a gain over the untuned model is not one on held-out stories"
     ]
-
-
-def reported_regions(job: EvaluationJob, corpus: Corpus) -> dict[str, np.ndarray]:
-    """Region -> voxel indices, of the regions that an evaluation reports.
-
-    Raises:
-        RegionError: a region that is asked for does not exist or is empty.
-    """
-    every = np.arange(corpus.n_voxels(job.subject))
-    stored = corpus.regions(job.subject)
-    if job.regions is not None:
-        ceiling = corpus.noise_ceiling(job.subject)
-        return {
-            name: select_voxels(name, stored, every, subject=job.subject, noise_ceiling=ceiling) for name in job.regions
-        }
-    kinds = corpus.region_kinds(job.subject)
-    return {name: v for name, v in stored.items() if v.size and kinds.get(name) != SELECTION} or {ALL: every}
 
 
 def _already(path: Path, key: str) -> dict[str, Any] | None:

@@ -19,7 +19,8 @@ from brain_tuning.models.frozen_cache import FrozenCache
 from brain_tuning.processes import this_process
 
 from .candidates import UNTUNED
-from .evaluation import EvaluationJob, check_job, evaluate_models
+from .evaluation import evaluate_models
+from .job import EvaluationJob, check_job
 
 log = logging.getLogger(__name__)
 

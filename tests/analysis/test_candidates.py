@@ -11,7 +11,8 @@ from tiny_runs import BACKBONE
 
 from brain_tuning import BrainWavLMForFMRIEncoding
 from brain_tuning.analysis.candidates import weights_identity
-from brain_tuning.analysis.evaluation import EvaluationJob, evaluate_models
+from brain_tuning.analysis.evaluation import evaluate_models
+from brain_tuning.analysis.job import EvaluationJob
 from brain_tuning.corpus import Corpus
 from brain_tuning.models.published_gather import gather
 

@@ -14,7 +14,8 @@ from tiny_runs import BACKBONE, job_for
 from brain_tuning import BrainWavLMForFMRIEncoding
 from brain_tuning.analysis.alignment import AlignmentSettings, align
 from brain_tuning.analysis.command import format_table
-from brain_tuning.analysis.evaluation import EvaluationJob, evaluate_models
+from brain_tuning.analysis.evaluation import evaluate_models
+from brain_tuning.analysis.job import EvaluationJob
 from brain_tuning.corpus import Corpus
 from brain_tuning.encoding.scores import pearson_r
 from brain_tuning.errors import AdapterError, BackboneError, BrainTuningError, CorpusError, RegionError

@@ -17,8 +17,9 @@ from tiny_runs import BACKBONE, CHECKOUT, in_subprocess
 from brain_tuning.analysis import evaluation
 from brain_tuning.analysis.alignment import AlignmentSettings, align
 from brain_tuning.analysis.command import format_table, format_tests
-from brain_tuning.analysis.evaluation import EvaluationJob, evaluate_models
+from brain_tuning.analysis.evaluation import evaluate_models
 from brain_tuning.analysis.grid import evaluate_subjects, group_rows
+from brain_tuning.analysis.job import EvaluationJob
 from brain_tuning.analysis.significance import against_chance
 from brain_tuning.corpus import Corpus, Run
 from brain_tuning.encoding.scores import pearson_r

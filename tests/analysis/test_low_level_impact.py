@@ -10,7 +10,8 @@ import pytest
 from scipy import stats
 
 from brain_tuning.analysis.alignment import AlignmentSettings, align
-from brain_tuning.analysis.evaluation import EvaluationJob, evaluate_models
+from brain_tuning.analysis.evaluation import evaluate_models
+from brain_tuning.analysis.job import EvaluationJob
 from brain_tuning.analysis.low_level_impact import (
     MIN_LEFT,
     WithoutLowLevel,

@@ -13,8 +13,9 @@ from safetensors.numpy import load_file
 
 from brain_tuning.analysis import evaluation
 from brain_tuning.analysis.command import format_impact
-from brain_tuning.analysis.evaluation import EvaluationJob, evaluate_models
+from brain_tuning.analysis.evaluation import evaluate_models
 from brain_tuning.analysis.grid import evaluate_subjects, group_impacts
+from brain_tuning.analysis.job import EvaluationJob
 from brain_tuning.corpus import Corpus
 from brain_tuning.corpus.fingerprint import corpus_fingerprint
 

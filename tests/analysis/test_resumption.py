@@ -14,8 +14,9 @@ from tiny_runs import BACKBONE
 
 from brain_tuning.analysis import evaluation
 from brain_tuning.analysis.alignment import AlignmentSettings
-from brain_tuning.analysis.evaluation import EvaluationJob, evaluate_models
+from brain_tuning.analysis.evaluation import evaluate_models
 from brain_tuning.analysis.grid import evaluate_subjects, group_rows, write_table
+from brain_tuning.analysis.job import EvaluationJob
 from brain_tuning.corpus import Corpus
 from brain_tuning.errors import AdapterError, BrainTuningError, CorpusError, EncodingError, RegionError, TimingError
 

@@ -19,7 +19,8 @@ import yaml
 from scipy.stats import spearmanr
 
 from brain_tuning.analysis.alignment import AlignmentSettings
-from brain_tuning.analysis.evaluation import EvaluationJob, evaluate_models
+from brain_tuning.analysis.evaluation import evaluate_models
+from brain_tuning.analysis.job import EvaluationJob
 from brain_tuning.cli import _parser
 from brain_tuning.corpus import Corpus, open_corpus
 from brain_tuning.corpus.readers.folder import read_folder

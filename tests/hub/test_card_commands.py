@@ -13,7 +13,8 @@ import yaml
 from card_contexts import GOLDEN, MANY, results_of, run_of
 from tiny_runs import corpus, one_thread, tuned_run, work_folder
 
-from brain_tuning.analysis.evaluation import EvaluationJob, evaluate_models
+from brain_tuning.analysis.evaluation import evaluate_models
+from brain_tuning.analysis.job import EvaluationJob
 from brain_tuning.cli import _parser, main
 from brain_tuning.corpus import Corpus
 from brain_tuning.hub.card_commands import RECIPE_OPTIONS, rerun

@@ -12,7 +12,8 @@ from local_hub import LocalHub
 from small_runs import write_results, write_run
 from tiny_runs import corpus, one_thread, tuned_run, work_folder
 
-from brain_tuning.analysis.evaluation import EvaluationJob, evaluate_models
+from brain_tuning.analysis.evaluation import evaluate_models
+from brain_tuning.analysis.job import EvaluationJob
 from brain_tuning.cli import main
 from brain_tuning.corpus import Corpus
 from brain_tuning.errors import PublishError

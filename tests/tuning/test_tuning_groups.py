@@ -17,7 +17,8 @@ from tiny_runs import arguments, in_subprocess, metrics, small_recipe
 
 from brain_tuning import BrainWavLMForFMRIEncoding
 from brain_tuning.analysis.alignment import AlignmentSettings
-from brain_tuning.analysis.evaluation import EvaluationJob, evaluate_models
+from brain_tuning.analysis.evaluation import evaluate_models
+from brain_tuning.analysis.job import EvaluationJob
 from brain_tuning.corpus import Corpus, Run, RunInput, StoryInput, SubjectInput, open_corpus, write_corpus
 from brain_tuning.encoding.scores import pearson_r, zscore
 from brain_tuning.errors import AdapterError

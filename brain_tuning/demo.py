@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -217,9 +218,10 @@ def _report(
     rows: list[dict[str, Any]],
     summary: dict[str, Any],
 ) -> Path:
-    from .report import Curve, FlatMap, ReportContext, write_report
+    from .report import FlatMap, ReportContext, write_report
+    from .report.of_alignment import curve_of_run
 
-    curves = [Curve(f"{subject} {roi}", *_losses(job.output / "metrics.jsonl")) for (subject, roi), job in jobs.items()]
+    curves = [replace(curve_of_run(job.output), label=f"{subject} {kind}") for (subject, kind), job in jobs.items()]
     flat = corpus.meta["extra"]["simulation"]["flat_maps"]
     maps = []
     for subject in corpus.subjects:
@@ -249,8 +251,3 @@ def _report(
         ledger=[{"subject": subject, **corpus.ledger(subject).counts()} for subject in corpus.subjects],
     )
     return write_report(output / "report.html", context)
-
-
-def _losses(metrics: Path) -> tuple[list[int], list[float]]:
-    steps = [line for line in map(json.loads, metrics.read_text().splitlines()) if line["kind"] == "step"]
-    return [line["step"] for line in steps], [line["loss"] for line in steps]

@@ -13,10 +13,9 @@ from brain_tuning.cortex.regions import GROUP
 from brain_tuning.encoding.design import StoryFeatures
 from brain_tuning.errors import AdapterError
 from brain_tuning.features.low_level import baseline_features, baseline_files, describe_baseline
-from brain_tuning.features.story import layer_features
+from brain_tuning.features.story import features_identity, layer_features
 from brain_tuning.models.adapters import tuner_layers
 from brain_tuning.models.families import check_layers
-from brain_tuning.models.frozen import fingerprint
 from brain_tuning.models.frozen_cache import FrozenCache
 from brain_tuning.models.modeling import BrainWavLMForFMRIEncoding
 from brain_tuning.timing import WindowPlan
@@ -151,21 +150,13 @@ def model_candidates(
             label=named(label, layer),
             features=features,
             described={**described(model, plan), "layer": layer},
-            identity=_features_identity(model, layer, plan),
+            identity=features_identity(model, layer, plan).hex(),
             layer=layer,
             tuned_on=subject,
             against=None if subject is None else named(UNTUNED, layer),
         )
         for layer, features in layer_features(model, corpus, wanted, progress, plan=plan, cache=cache).items()
     ]
-
-
-def _features_identity(model: BrainWavLMForFMRIEncoding, layer: int, plan: WindowPlan | None) -> str:
-    """Changes with the weights up to the layer, and with the windows and the filter that its features are made by."""
-    config = model.config.judging(plan)
-    windows = (config.context_s, config.stride_s, config.read, config.lanczos_lobes)
-    heard = (config.sampling_rate_hz, config.normalise_input)
-    return repr((fingerprint(model.backbone, max(layer, 1)).hex(), layer, windows, heard))
 
 
 def baseline_candidate(name: str, corpus: Corpus) -> Candidate:

@@ -9,7 +9,6 @@ Example:
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -71,7 +70,8 @@ def bootstrap_interval(
             :func:`brain_tuning.encoding.mixed.subject_means_summary` gives a t interval.
 
     Returns:
-        The interval; NaN with the reason for too few clusters, a NaN among them, or clusters that are all equal.
+        The interval; NaN with the reason for too few clusters, a NaN among them, clusters that are all equal, or values
+        on which BCa is degenerate (of which scipy warns as well).
 
     Raises:
         EncodingError: values are not one-dimensional, there is none, or nothing is drawn.
@@ -84,17 +84,15 @@ def bootstrap_interval(
     reason = _why_not(x, min_clusters, "clusters")
     if reason:
         return Interval(estimate, np.nan, np.nan, level, "BCa bootstrap", x.size, reason)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # seen in the result, and told there
-        found = stats.bootstrap(
-            (x,),
-            np.mean,
-            confidence_level=level,
-            n_resamples=n_resamples,
-            method="BCa",
-            vectorized=True,
-            random_state=np.random.default_rng(seed),
-        ).confidence_interval
+    found = stats.bootstrap(
+        (x,),
+        np.mean,
+        confidence_level=level,
+        n_resamples=n_resamples,
+        method="BCa",
+        vectorized=True,
+        random_state=np.random.default_rng(seed),
+    ).confidence_interval
     if not np.isfinite([found.low, found.high]).all():
         return Interval(estimate, np.nan, np.nan, level, "BCa bootstrap", x.size, "BCa is degenerate on these values")
     return Interval(estimate, float(found.low), float(found.high), level, "BCa bootstrap", x.size)

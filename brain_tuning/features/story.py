@@ -119,6 +119,30 @@ def extract(
     return len(mine)
 
 
+def features_identity(model: BrainWavLMForFMRIEncoding, layer: int, plan: WindowPlan | None = None) -> bytes:
+    """What decides the features of a layer, but for the story and the times: weights, adapters, config and windows.
+
+    Args:
+        model: tuned or not.
+        layer: index into ``hidden_states``.
+        plan: windows to use instead of the model's own.
+
+    Returns:
+        A digest.
+    """
+    digest = hashlib.blake2b(repr((_VERSION, layer, _windows(model, plan))).encode(), digest_size=16)
+    # Adapters included. From 1: what enters the first layer also depends on the projection and the positions.
+    digest.update(fingerprint(model.backbone, max(layer, 1)))
+    return digest.digest()
+
+
+def _windows(model: BrainWavLMForFMRIEncoding, plan: WindowPlan | None) -> tuple[object, ...]:
+    """Windows, the filter that brings their frames to TRs, and how audio is prepared."""
+    config = model.config.judging(plan)
+    heard = (config.sampling_rate_hz, config.normalise_input)
+    return config.context_s, config.stride_s, config.read, config.lanczos_lobes, *heard
+
+
 class _Extractor:
     """Features of some layers of one model; see :func:`layer_features`."""
 
@@ -191,17 +215,11 @@ class _Extractor:
 
     def _settings(self) -> tuple[object, ...]:
         """What decides features besides tensors: windows, the backbone's config, whether adapters are switched off."""
-        config, backbone = self.model.config.judging(self.plan), self.model.backbone
-        windows = (config.context_s, config.stride_s, config.read, config.lanczos_lobes)
-        input_ = (config.sampling_rate_hz, config.normalise_input)
+        backbone = self.model.backbone
         silent = any(module.disable_adapters for module in tuner_layers(backbone).values())
-        return windows, input_, repr(deciding(backbone.config, max(self.layers[-1], 1))), silent
+        return _windows(self.model, self.plan), repr(deciding(backbone.config, max(self.layers[-1], 1))), silent
 
     def _seal(self, layer: int) -> bytes:
-        """What decides the features of a layer, but for the story and the times."""
         if layer not in self._seals:
-            digest = hashlib.blake2b(repr((_VERSION, layer, self._settings())).encode(), digest_size=16)
-            # Adapters included. From 1: what enters the first layer also depends on the projection and the positions.
-            digest.update(fingerprint(self.model.backbone, max(layer, 1)))
-            self._seals[layer] = digest.digest()
+            self._seals[layer] = features_identity(self.model, layer, self.plan)
         return self._seals[layer]

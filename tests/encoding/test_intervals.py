@@ -91,3 +91,12 @@ def test_what_does_not_fit_is_named() -> None:
         nested_bootstrap_interval([np.zeros(3), np.zeros(4)])
     with pytest.raises(EncodingError, match=r"the stories of subject 1 have shape \(0,\)"):
         nested_bootstrap_interval([np.zeros(3), np.zeros(0)])
+
+
+def test_values_on_which_bca_is_degenerate_get_the_reason_and_scipys_warning() -> None:
+    """Equal but for the last bit: no resample's mean lies below the estimate."""
+    values = np.r_[np.ones(9), 1 + np.finfo(float).eps]
+    with pytest.warns(stats.DegenerateDataWarning):
+        found = bootstrap_interval(values)
+    assert np.isnan([found.low, found.high]).all()
+    assert (found.estimate, found.reason) == (1.0, "BCa is degenerate on these values")

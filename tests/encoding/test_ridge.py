@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from himalaya.kernel_ridge import KernelRidgeCV
@@ -14,6 +13,7 @@ from himalaya.ridge import RidgeCV
 from himalaya.scoring import correlation_score, r2_score
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ridge_problems import PENALTIES, AskedBlocks, problem
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import PredefinedSplit
 from threadpoolctl import threadpool_limits
@@ -21,9 +21,6 @@ from threadpoolctl import threadpool_limits
 from brain_tuning.encoding.folds import Fold, chunk_bootstrap_folds, contiguous_folds, story_folds
 from brain_tuning.encoding.ridge import RidgeFit, huth_penalties, ridge_cv, ridge_weights
 from brain_tuning.encoding.scores import pearson_r, r2
-from brain_tuning.errors import EncodingError
-
-PENALTIES = np.logspace(-1, 4, 9)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -34,17 +31,6 @@ def one_thread() -> Iterator[None]:
     with threadpool_limits(1):
         yield
     torch.set_num_threads(n_threads)
-
-
-def problem(n_trs: int, n_features: int, n_voxels: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, list[Fold]]:
-    """Features of unequal scale and mean, voxels of unequal noise, four stories."""
-    rng = np.random.default_rng(seed)
-    x = rng.normal(size=(n_trs, n_features)) * rng.uniform(0.3, 2.0, n_features) + rng.normal(size=n_features)
-    weights = rng.normal(size=(n_features, n_voxels)) / np.sqrt(n_features)
-    y = x @ weights + rng.uniform(0.5, 3.0, n_voxels) * rng.normal(size=(n_trs, n_voxels)) + 5.0
-    quarter = n_trs // 4
-    lengths = [quarter, quarter, quarter, n_trs - 3 * quarter]
-    return x, y, story_folds(["a", "b", "c", "d"], lengths)
 
 
 def as_split(folds: list[Fold], n_trs: int) -> PredefinedSplit:
@@ -234,17 +220,9 @@ def test_responses_may_be_half_precision_strided_memmaps(tmp_path: Path) -> None
 def test_responses_may_come_from_any_provider_of_blocks() -> None:
     """User-pains 15 and 28: voxels are streamed, never all in memory."""
     x, y, folds = problem(60, 8, 12)
-    asked: list[tuple[int, int]] = []
-
-    class Blocks:
-        shape = y.shape
-
-        def __getitem__(self, key: tuple[slice, slice]) -> np.ndarray:
-            asked.append((key[1].start, key[1].stop))
-            return y[key]
-
-    assert_same(ridge_cv(x, Blocks(), folds, PENALTIES, voxels_per_block=5), ridge_cv(x, y, folds, PENALTIES))
-    assert asked == [(0, 5), (5, 10), (10, 12)]
+    blocks = AskedBlocks(y)
+    assert_same(ridge_cv(x, blocks, folds, PENALTIES, voxels_per_block=5), ridge_cv(x, y, folds, PENALTIES))
+    assert blocks.asked == [(0, 5), (5, 10), (10, 12)]
 
 
 def test_weights_may_go_to_disk(tmp_path: Path) -> None:
@@ -344,77 +322,3 @@ def test_whole_numbers_and_truth_values_are_computed_in_floating_point() -> None
     single = ridge_cv(x > 0, y, folds, PENALTIES)
     assert single.weights.dtype == np.float32
     assert_same(single, ridge_cv((x > 0).astype(np.float32), y, folds, PENALTIES))
-
-
-class _Narrow:
-    """A provider that gives fewer columns than were asked for."""
-
-    shape = (60, 4)
-
-    def __getitem__(self, key: tuple[slice, slice]) -> np.ndarray:
-        return np.zeros((60, 3))
-
-
-def _read_only() -> np.ndarray:
-    weights = np.empty((8, 4))
-    weights.flags.writeable = False
-    return weights
-
-
-def _with_nan(x: np.ndarray) -> np.ndarray:
-    x = x.copy()
-    x[7, 3] = np.nan
-    return x
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (
-            lambda x, y, f: ridge_cv(_with_nan(x), y, f),
-            r"1 of 8 features hold NaN .*\[first: feature 3, TR 7\]",
-        ),
-        (lambda x, y, f: ridge_cv(x[:-1], y, f), r"features have shape \(59, 8\), responses \(60, 4\)"),
-        (lambda x, y, f: ridge_cv(x, y, f, [0.0, 1.0]), "penalties are not positive numbers"),
-        (lambda x, y, f: ridge_cv(x, y, f, []), "penalties are not positive numbers"),
-        (
-            lambda x, y, f: ridge_cv(x, y, f, criterion="mse"),
-            "unknown criterion 'mse'; expected pearson or r2",
-        ),
-        (lambda x, y, f: ridge_cv(x, y, f, form="dual"), "unknown form 'dual'; expected auto or primal or"),
-        (lambda x, y, f: ridge_cv(x, y, f, voxels_per_block=0), "voxels_per_block=0; expected at least 1"),
-        (
-            lambda x, y, f: ridge_cv(x, y, f, out=np.empty((8, 4), np.float32)),
-            r"array for the weights is float32 \(8, 4\); expected float64 \(8, 4\)",
-        ),
-        (lambda x, y, f: ridge_cv(x, y, []), "there are no folds"),
-        (lambda x, y, f: ridge_cv(x[:40], y[:40], f), "expected rows 0 to 39"),
-        (lambda x, y, f: ridge_cv(x, y, f).predict(x[:, :5]), r"5 features .*expected 8, as in the fit"),
-        (lambda x, y, f: ridge_weights(x, y, [1.0, 2.0]), r"2 penalties for 4 voxels"),
-        (lambda x, y, f: ridge_weights(x, y + 1j, 1.0), "the responses are complex128; expected real numbers"),
-        (lambda x, y, f: ridge_cv(x + 1j, y, f), "features are complex128; expected real numbers"),
-        (lambda x, y, f: ridge_cv(x.astype(str), y, f), "features are <U.*; expected real numbers"),
-        (lambda x, y, f: ridge_cv(x, y, f).predict(x + 1j), "features are complex128; expected real numbers"),
-        (lambda x, y, f: ridge_cv(x, y + 1j, f), "the responses are complex128; expected real numbers"),
-        (lambda x, y, f: ridge_cv(x, y.tolist(), f), r"the responses are a list; .*remedy: pass numpy.asarray"),
-        (lambda x, y, f: ridge_cv(x, pd.DataFrame(y), f), "the responses are a DataFrame; expected an array"),
-        (
-            lambda x, y, f: ridge_cv(x, _Narrow(), f),
-            r"responses of voxels 0 to 3 are float64 \(60, 3\); expected real numbers \(60, 4\)",
-        ),
-        (lambda x, y, f: ridge_cv(x, y, f, dtype=np.float16), "dtype=.*float16.*; expected float32 or float64"),
-        (lambda x, y, f: ridge_cv(x, y, f, dtype="int64"), "dtype='int64'; expected float32 or float64"),
-        (
-            lambda x, y, f: ridge_cv(x, y, f, device="gramophone"),
-            "nothing can be computed on device 'gramophone' .*; expected cpu, or a device of this machine",
-        ),
-        (lambda x, y, f: ridge_cv(x, y, f, voxels_per_block=2.5), "voxels_per_block=2.5; .* a whole number"),
-        (lambda x, y, f: ridge_cv(x, y, f, memory_mb=float("nan")), "a budget of nan MiB is too small"),
-        (lambda x, y, f: ridge_cv(x, y, f, out=_read_only()), "array for the weights is read-only; remedy: open"),
-        (lambda x, y, f: huth_penalties(0), "0 penalties; expected at least 1"),
-    ],
-)
-def test_wrong_input_is_named(call, message: str) -> None:
-    """User-pains 3: the error names which feature and which TR."""
-    with pytest.raises(EncodingError, match=message):
-        call(*problem(60, 8, 4))

@@ -12,8 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import soundfile
-import torch
 import yaml
 from card_contexts import (
     ADAPTERS_ONLY,
@@ -25,7 +23,6 @@ from card_contexts import (
     SIMULATED,
     WHISPER,
     headings,
-    python_blocks,
     row,
     structure,
 )
@@ -45,17 +42,13 @@ from brain_tuning.hub.card_tables import adapter_table, group_table, impact_tabl
 from brain_tuning.hub.card_text import cell, code_cell, duration, fenced, linked, number, picture_text, prose, told
 from brain_tuning.hub.front_matter import check_eval_results, check_model_card
 from brain_tuning.hub.layout import check_layout
-from brain_tuning.models.published import write
 
 sys.path.append(str(Path(__file__).parents[1] / "models"))
 
-import tiny_families
-from model_builders import BUNDLED_NAME, story, tuned_model
 
 __all__ = ["corpus", "one_thread", "work_folder"]
 
 FOLDER = Path(__file__).parent / "golden"
-LORA = {"r": 2, "lora_alpha": 4, "lora_dropout": 0.0, "target_modules": ["q_proj", "v_proj"]}
 
 
 @pytest.mark.parametrize("name", GOLDEN)
@@ -346,65 +339,6 @@ def test_every_known_value_is_used() -> None:
     for field in dataclasses.fields(ModelCardContext):
         used = re.search(rf"\b{field.name}\b", template) or re.search(rf"context\.{field.name}\b", renderer)
         assert used, field.name
-
-
-def _published(backbone: str, folder: Path, **options: Any) -> Path:
-    model = tuned_model(backbone, adapters=("s1-ac", "s1-all") if options.get("lora", LORA) else ("s1-ac",), **options)
-    model.set_adapter("s1-ac")
-    return write(model, folder)
-
-
-FAMILIES = ["wavlm", "wav2vec2", "conformer-relative", "hubert", "whisper", "speecht5"]
-
-
-@pytest.mark.parametrize("kind", ["root", "adapters-only", "full", *FAMILIES])
-def test_the_code_of_a_card_runs(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All Python of a rendered card, against a repository of this kind; both ways give the same tuned encoder."""
-    family = tiny_families.CONFIGS[kind if kind in FAMILIES else "wavlm"]().model_type
-    base = str(tiny_families.save(kind, tmp_path / "base")) if kind in FAMILIES else BUNDLED_NAME
-    folder = tmp_path / "repository"
-    settings: dict[str, Any] = {"lora": None} if kind == "full" else {"lora": LORA}
-    _published(base, folder, **settings)
-    if kind == "adapters-only":
-        for name in ("config.json", "model.safetensors"):
-            (folder / name).unlink()
-    context = dataclasses.replace(
-        {"full": FULL, "adapters-only": ADAPTERS_ONLY}.get(kind, ONE),
-        repo_id=str(folder), adapters=("s1-ac", "s1-all"), base_model=base, family=family, figures=(), rerun=None,
-    )  # fmt: skip
-    if base == BUNDLED_NAME:
-        from brain_tuning.models.backbones import bundled_revision
-
-        context = dataclasses.replace(context, base_revision=bundled_revision(base))
-    blocks = python_blocks(cards.render_model_card(dataclasses.replace(context, results=(), low_level=())))
-    assert len(blocks) >= 2
-    monkeypatch.chdir(tmp_path)
-    soundfile.write("story.wav", story(8.0), 16_000)
-    names: dict[str, Any] = {}
-    encoders = []
-    for block in blocks:
-        exec(compile(block, "<card>", "exec"), names)
-        if "encoder" in names:
-            encoders.append(names.pop("encoder"))
-    assert names["bold"].shape == (5, 5)  # of 8 s, in TRs of the model: 1.5 s
-    assert np.isfinite(names["bold"]).all()
-    if kind == "adapters-only":
-        encoders.append(huggingface_auto_model("tuned-encoder"))
-        with pytest.raises((OSError, ValueError)):
-            huggingface_auto_model(str(folder))
-    if family not in ("whisper", "speecht5"):
-        heard = torch.from_numpy(story(1.0))[None]
-        # Of PeftModel the outputs are those of the model in it.
-        outputs = [one.eval()(heard, output_hidden_states=True).hidden_states[3] for one in encoders]
-        assert len(outputs) == {"full": 1, "wav2vec2": 3, "hubert": 3}.get(kind, 2)
-        for other in outputs[1:]:
-            torch.testing.assert_close(other, outputs[0], atol=2e-5, rtol=1e-4)
-
-
-def huggingface_auto_model(name: str) -> Any:
-    from transformers import AutoModel
-
-    return AutoModel.from_pretrained(name)
 
 
 def test_citations_are_of_the_recipe_the_corpus_and_this_package() -> None:

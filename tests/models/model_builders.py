@@ -60,6 +60,11 @@ def tr_times(n_trs: int, tr_s: float = TR_S) -> np.ndarray:
     return (np.arange(n_trs) + 0.5) * tr_s
 
 
+def labels(n_trs: int, n_voxels: int) -> torch.Tensor:
+    """Responses of random numbers."""
+    return torch.randn(n_trs, n_voxels, generator=torch.Generator().manual_seed(0))
+
+
 def shake(model: torch.nn.Module, seed: int = 1, size: float = 0.1) -> None:
     """Give every LoRA B a value, as tuning would: as initialised an adapter changes nothing."""
     generator = torch.Generator().manual_seed(seed)
